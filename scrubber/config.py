@@ -1,0 +1,350 @@
+"""Every option of scrubber: upstream's names in [DEFAULT], what is new in [scrubber].
+
+An operator's glance-scrubber.conf is read as it is.  Options that may change while
+the daemon runs are ``mutable``; :func:`reload` refuses a bad file whole.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from oslo_config import cfg
+from oslo_db import options as db_options
+from oslo_log import log
+
+from scrubber import __version__, errors
+
+PROJECT = "scrubber"
+
+UPSTREAM_OPTS = [
+    cfg.IntOpt(
+        "scrub_time",
+        default=0,
+        min=0,
+        mutable=True,
+        help="Seconds an image stays pending_delete before its bytes may be deleted: as long as "
+        "that, --restore can give it back. 0 deletes at the next run.",
+    ),
+    cfg.IntOpt(
+        "scrub_pool_size",
+        default=16,
+        min=1,
+        max=4096,
+        mutable=True,
+        help="Store calls at the same time (green threads). 1 deletes one batch after the other. "
+        "Stores on file systems use native threads, as many as this says at start, from 20 to 256.",
+    ),
+    cfg.IntOpt(
+        "wakeup_time",
+        default=300,
+        min=0,
+        mutable=True,
+        help="Seconds between the end of a run and the start of the next one, as a daemon. With 0 "
+        "runs follow each other, one second apart.",
+    ),
+    cfg.BoolOpt(
+        "delayed_delete",
+        default=False,
+        help="As in glance-api.conf; read so that files can be shared. scrubber deletes what is "
+        "pending whether this is on or off.",
+    ),
+    cfg.StrOpt(
+        "metadata_encryption_key",
+        secret=True,
+        help="The key with which Glance encrypts location URLs: 16, 24 or 32 characters, the same "
+        "as in glance-api.conf. Rows that are not encrypted are read as well.",
+    ),
+    cfg.DictOpt(
+        "enabled_backends",
+        default={},
+        help="The stores, as in glance-api.conf: id:type, … with one section per id. Without it "
+        "[glance_store] names the only store.",
+    ),
+]
+
+CLI_OPTS = [
+    cfg.BoolOpt(
+        "daemon",
+        short="D",
+        default=False,
+        help="Keep running and scrub every wakeup_time seconds. Also: --daemon true|false.",
+    ),
+    cfg.StrOpt(
+        "restore",
+        metavar="IMAGE_ID",
+        help="Give back an image that is pending_delete, then exit. Daemons may go on running.",
+    ),
+    cfg.BoolOpt(
+        "dry-run",
+        default=False,
+        help="Show what a run would delete and what not, and why; write and delete nothing.",
+    ),
+    cfg.StrOpt(
+        "format",
+        choices=[("text", "for people"), ("json", "one document on standard output")],
+        default="text",
+        help="How to print the report.",
+    ),
+    cfg.MultiStrOpt("image", default=[], metavar="ID", help="Only this image (may be repeated)."),
+    cfg.MultiStrOpt("store", default=[], metavar="S", help="Only this store (may be repeated)."),
+    cfg.MultiStrOpt("owner", default=[], metavar="P", help="Only this project (may be repeated)."),
+    cfg.MultiStrOpt(
+        "accept-missing",
+        default=[],
+        metavar="STORE",
+        help="Believe this store when it says that bytes are gone, though nothing there proves "
+        "that it is the right one (may be repeated).",
+    ),
+    cfg.IntOpt(
+        "wait",
+        default=0,
+        min=0,
+        metavar="SECONDS",
+        help="With --restore: how long to wait for a scrubber that is at work on the image.",
+    ),
+    cfg.BoolOpt(
+        "force",
+        default=False,
+        help="With --restore: also when a scrubber took the image and was not heard of since; be "
+        "sure that it is dead, or it may still delete bytes.",
+    ),
+]
+
+SCRUBBER_OPTS = [
+    cfg.IntOpt(
+        "claim_lease",
+        default=300,
+        min=10,
+        mutable=True,
+        help="Seconds after which another scrubber may take over what this one claimed and does "
+        "not renew. Short: a dead scrubber's work is taken over soon. Long: more patience with a "
+        "slow database. The same on all hosts.",
+    ),
+    cfg.IntOpt(
+        "call_timeout",
+        default=60,
+        min=1,
+        mutable=True,
+        help="The longest that one store call is expected to take, in seconds; nothing is sent "
+        "when less than that is left of a claim. Less than claim_lease.",
+    ),
+    cfg.IntOpt(
+        "page_size",
+        default=1000,
+        min=1,
+        max=3000,
+        mutable=True,
+        help="Images read and claimed together. Larger pages cost memory, smaller ones time.",
+    ),
+    cfg.IntOpt(
+        "missing_threshold_count",
+        default=10,
+        min=0,
+        mutable=True,
+        help="In a store without a live image to prove itself by: so many locations whose bytes "
+        "are not there are taken as deleted. 0 never, except by missing_threshold_percent.",
+    ),
+    cfg.IntOpt(
+        "missing_threshold_percent",
+        default=10,
+        min=0,
+        max=100,
+        mutable=True,
+        help="Likewise, as a share of the locations that the run touched in that store. 100 "
+        "believes every store: an unmounted directory would look like a deleted one.",
+    ),
+    cfg.IntOpt(
+        "removed_location_age",
+        default=3600,
+        min=0,
+        mutable=True,
+        help="Seconds after which a location removed from a live image may be deleted; scrub_time "
+        "if that is longer. Long enough for any image import to end: an import can bring "
+        "a removed location back.",
+    ),
+    cfg.StrOpt(
+        "unreadable_live",
+        default="stop",
+        choices=[
+            ("stop", "stop the run: nobody can say which bytes that location uses"),
+            ("ignore", "go on; bytes that only such a location uses may be deleted"),
+        ],
+        mutable=True,
+        help="What to do when a live location cannot be read (wrong metadata_encryption_key).",
+    ),
+    cfg.IntOpt(
+        "graceful_shutdown_timeout",
+        default=60,
+        min=0,
+        mutable=True,
+        help="Seconds that calls in flight are given to end after SIGTERM or SIGINT; then scrubber "
+        "leaves, and what was in flight is done again later. 0 waits for ever.",
+    ),
+]
+
+GLANCE_STORE_OPTS = [
+    cfg.ListOpt("stores", default=["file", "http"], help="Types of stores, single-store mode."),
+    cfg.StrOpt("default_store", default="file", help="The store, in single-store mode."),
+    cfg.StrOpt("default_backend", help="As in glance-api.conf; not used."),
+]
+
+STORE_SECTION = "glance_store"
+
+
+def parser() -> cfg.ConfigOpts:
+    """A fresh configuration object that knows all options but those of the stores."""
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    # As upstream's scrubber: a cron job or a journal sees what happens.
+    conf.set_default("use_stderr", True)
+    conf.register_opts(UPSTREAM_OPTS)
+    conf.register_cli_opts(CLI_OPTS)
+    conf.register_opts(SCRUBBER_OPTS, group=PROJECT)
+    conf.register_opts(GLANCE_STORE_OPTS, group=STORE_SECTION)
+    conf.register_opts(db_options.database_opts, group="database")
+    return conf
+
+
+def load(argv: Sequence[str]) -> cfg.ConfigOpts:
+    """Read command line and files.
+
+    :raises ConfigError: a file cannot be read or holds a value that cannot be used.
+    :raises SystemExit: with 2 for a wrong command line, with 0 after --help or --version.
+    """
+    conf = parser()
+    _parse(conf, argv)
+    _read_all(conf)
+    return conf
+
+
+def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
+    try:
+        conf(
+            arguments(argv),
+            project=PROJECT,
+            version=__version__,
+            default_config_files=cfg.find_config_files(project=PROJECT),
+        )
+    except cfg.ConfigFilesNotFoundError as missing:
+        files = ", ".join(missing.config_files)
+        raise errors.ConfigError(f"cannot read configuration file {files}") from None
+    except cfg.ConfigFilesPermissionDeniedError as denied:
+        files = ", ".join(denied.config_files)
+        raise errors.ConfigError(f"no permission to read configuration file {files}") from None
+    except cfg.ConfigFileParseError as bad:
+        message = " ".join(str(bad.msg).split())
+        raise errors.ConfigError(f"configuration file {bad.config_file}: {message}") from None
+    except (cfg.Error, UnicodeDecodeError) as bad:
+        raise errors.ConfigError(" ".join(str(bad).split())) from None
+
+
+def _read_all(conf: cfg.ConfigOpts) -> None:
+    """Convert every value now, so that a bad one is an error here and not in mid-run."""
+    for group, opts in list_opts():
+        section = group or "DEFAULT"
+        for opt in opts:
+            try:
+                value = conf[group][opt.dest] if group else conf[opt.dest]
+            except (cfg.Error, ValueError) as bad:
+                where = conf.get_location(opt.dest, group)
+                place = f" in {where.detail}" if where and where.detail else ""
+                raise errors.ConfigError(
+                    f"option {opt.name} in section [{section}]{place} cannot be used: "
+                    f"{_reason(bad, opt)}"
+                ) from None
+            del value
+    scrubber = conf[PROJECT]
+    if scrubber.call_timeout >= scrubber.claim_lease:
+        raise errors.ConfigError(
+            f"option call_timeout ({scrubber.call_timeout}) in section [{PROJECT}] must be less "
+            f"than claim_lease ({scrubber.claim_lease}): raise claim_lease"
+        )
+    key = conf.metadata_encryption_key
+    if key and len(key.encode()) not in (16, 24, 32):
+        raise errors.ConfigError(
+            "option metadata_encryption_key in section [DEFAULT] must be 16, 24 or 32 bytes long, "
+            f"as in glance-api.conf; it has {len(key.encode())}"
+        )
+
+
+def _reason(bad: Exception, opt: cfg.Opt) -> str:
+    if opt.secret:
+        return "wrong form"
+    # oslo.config says: Value for option x from LocationInfo(...) is not valid: <reason>
+    return " ".join(str(bad).rpartition("is not valid: ")[2].split())
+
+
+def reload(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
+    """Take over what changed in the files; mutable options only.
+
+    oslo.config swaps the files in before it looks at the values, so a bad one would
+    break every later read: the files are read by a second parser first.
+
+    :raises ConfigError: the files cannot be used; all old values stay.
+    """
+    load(argv)
+    conf.mutate_config_files()
+
+
+_TRUE = frozenset({"true", "1", "on", "yes"})
+_FALSE = frozenset({"false", "0", "off", "no"})
+
+
+def arguments(argv: Sequence[str]) -> list[str]:
+    """The command line as oslo.config wants it.
+
+    Files come first, since a file named after a flag would override that flag; and
+    ``--daemon true|false``, ``--daemon=…``, ``-D …`` become ``--daemon`` or ``--nodaemon``.
+    """
+    files: list[str] = []
+    rest: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+            break
+        if name in ("--config-file", "--config-dir"):
+            files.append(word)
+            if not equals and words:
+                files.append(words.pop(0))
+        elif name in ("--daemon", "-D"):
+            if not equals and words and words[0].lower() in _TRUE | _FALSE:
+                value = words.pop(0)
+            rest.append(_daemon_flag(word, value if value or equals else "true"))
+        else:
+            rest.append(word)
+    return files + rest
+
+
+def _daemon_flag(word: str, value: str) -> str:
+    if value.lower() in _TRUE:
+        return "--daemon"
+    if value.lower() in _FALSE:
+        return "--nodaemon"
+    return word  # oslo.config says what is wrong with it, exit 2
+
+
+def on_command_line(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Whether the value comes from the command line rather than from a file."""
+    where = conf.get_location(name)
+    return where is not None and where.location is cfg.Locations.command_line
+
+
+def setup_logging(conf: cfg.ConfigOpts) -> None:
+    """Logs go where the oslo.log options say; libraries speak up only when something is wrong."""
+    log.set_defaults(
+        default_log_levels=[*log.get_default_log_levels(), "oslo_db=WARN", "stevedore=WARN"]
+    )
+    log.setup(conf, PROJECT, version=__version__)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+
+
+def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
+    """For oslo-config-generator: the options of scrubber itself, by section."""
+    return [
+        (None, [*UPSTREAM_OPTS, *CLI_OPTS]),
+        (PROJECT, SCRUBBER_OPTS),
+        (STORE_SECTION, GLANCE_STORE_OPTS),
+    ]

@@ -1,0 +1,389 @@
+"""Sends claimed locations to their stores: one batch, one slot, one store call.
+
+Work waits in its store's queue, never in a slot.  Of one image only one location is on
+its way at a time.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from scrubber import errors, pool
+from scrubber.live import LiveReferences
+from scrubber.model import (
+    Answer,
+    Answers,
+    Candidate,
+    Deleted,
+    Kind,
+    Location,
+    Look,
+    Looks,
+    Outcome,
+    Target,
+)
+from scrubber.planning import safety
+from scrubber.planning.order import FairQueue, Pace
+from scrubber.planning.proof import Proof, judge
+from scrubber.sources.base import Claim, Source
+from scrubber.stores import base
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One location to delete: in which store, and what that would delete there."""
+
+    location: Location
+    store: "StoreState"
+    identity: str
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A claimed image on its way through the stores, one piece after another.
+
+    :param held: how many pieces are missing in a store that has not proved itself.
+    :param complete: whether all that its rows name is gone, as far as it got.
+    """
+
+    candidate: Candidate
+    claim: Claim
+    todo: deque[Piece]
+    stores: frozenset[str]
+    complete: bool = True
+    held: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return not self.todo and not self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a piece; ``outcome`` is None while it is held to the end of the run."""
+
+    outcome: Outcome | None
+    reason: str = ""
+    bytes_freed: int = 0
+
+
+LOST = Verdict(Outcome.LOST)
+HELD = Verdict(None)
+
+
+class StoreState:
+    """A store during one run: its queue, its pace, and whether it is believed."""
+
+    def __init__(self, driver: base.Driver, accepted: bool = False) -> None:
+        self.driver = driver
+        self.name = driver.store
+        self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
+        self.pace = Pace()
+        self.proof = Proof.UNPROVEN
+        self.stopped: str | None = None
+        self.touched = 0
+        self.missing: list[tuple[Job, Piece]] = []
+        self._accepted = accepted
+        self._proving_again = False
+        self._proven_again = pool.Flag()
+
+    def prove(self, canaries: Sequence[Location], timeout: float) -> None:
+        """See that this is the store we think; else it is stopped for this run.
+
+        :param canaries: live locations that should be there.
+        """
+        try:
+            call(self.driver, self.driver.probe, timeout=timeout)
+            looks = self.look(canaries, timeout)
+        except errors.Unavailable as unavailable:
+            self.stop(str(unavailable))
+            return
+        self.proof = Proof.PROVEN if self._accepted else judge(looks)
+        if self.proof is Proof.DISPROVED:
+            self.stop(
+                f"none of {len(looks)} live images looked up there is found: is it mounted, and "
+                f"the right one? If it is, run once with --accept-missing {self.name}"
+            )
+
+    def prove_once_more(self, canaries: Sequence[Location], timeout: float) -> None:
+        """After the first object that is missing: the store may have gone since it was proven."""
+        if self._proving_again:
+            self._proven_again.wait()
+            return
+        self._proving_again = True
+        self.prove(canaries, timeout)
+        self._proven_again.set()
+
+    def look(self, locations: Sequence[Location], timeout: float) -> Looks:
+        return call(self.driver, self.driver.look, _targets(locations), timeout=timeout)
+
+    def stop(self, reason: str) -> None:
+        if self.stopped is None:
+            LOG.error("Store %s is stopped for this run: %s", self.name, reason)
+            self.stopped = reason
+
+
+def call(
+    driver: base.Driver, method: Callable[..., T], *args: object, timeout: float | None = None
+) -> T:
+    """A store call, in a native thread where it blocks.
+
+    :param timeout: seconds; None waits for the end: a delete that was sent is not forgotten.
+    :raises Unavailable: no answer in time.
+    """
+    run = partial(method, *args)
+    if driver.abilities.blocks:
+        run = partial(pool.blocking, run)
+    if timeout is None:
+        return run()
+    try:
+        return pool.within(timeout, run)
+    except TimeoutError as late:
+        raise errors.Unavailable(str(late)) from None
+
+
+def _targets(locations: Iterable[Location]) -> list[Target]:
+    return [Target(location.url) for location in locations]
+
+
+class Dispatcher:
+    """The GreenPool at work.
+
+    :param state_of: the store that holds a location, None if there is none.
+    :param send_within: seconds after a claim in which its locations may be sent.
+    :param settle: told the verdict on each piece, in the order in which they come.
+    """
+
+    def __init__(
+        self,
+        slots: pool.Pool,
+        source: Source,
+        live: LiveReferences,
+        stop: pool.Flag,
+        *,
+        state_of: Callable[[Location], StoreState | None],
+        send_within: Callable[[], float],
+        call_timeout: Callable[[], float],
+        settle: Callable[[Job, Piece, Verdict], None],
+    ) -> None:
+        self._slots = slots
+        self._source = source
+        self._live = live
+        self._stop = stop
+        self._state_of = state_of
+        self._send_within = send_within
+        self._call_timeout = call_timeout
+        self._settle = settle
+        self._stores: deque[StoreState] = deque()
+        self._followers: dict[str, list[tuple[Job, Piece]]] = {}
+        self._in_flight = 0
+        self._closing = False
+        self._defect: Exception | None = None
+        self._task = pool.Task(self._fill_slots)
+
+    @property
+    def _queued(self) -> int:
+        return sum(len(store.queue) for store in self._stores)
+
+    def push(self, job: Job) -> None:
+        """Queue the job's next piece."""
+        piece = job.todo[0]
+        if piece.identity in self._followers:
+            # Another row of the same object is on its way: one delete serves both.
+            self._followers[piece.identity].append((job, piece))
+            return
+        self._followers[piece.identity] = []
+        if piece.store not in self._stores:
+            self._stores.append(piece.store)
+        piece.store.queue.push(job.candidate.image.owner, (job, piece))
+        if self._slots.free:
+            self._slots.changed.ring()
+
+    def wait_below(self, queued: int) -> None:
+        """Until less than so much work is queued, or the run is to stop."""
+        while self._queued >= queued and not self._stop and not self._defect:
+            self._slots.changed.wait()
+
+    def drain(self) -> None:
+        """Until nothing is queued or in flight; after a stop what is queued is dropped."""
+        while self._in_flight or (self._queued and not self._stop and not self._defect):
+            self._slots.changed.wait()
+        for store in self._stores:
+            while store.queue:
+                self._conclude(*store.queue.pop(), LOST)
+        if self._defect:
+            raise self._defect
+
+    def close(self) -> None:
+        self._closing = True
+        self._slots.changed.ring()
+        self._task.join()
+
+    # Slots ----------------------------------------------------------------------------
+
+    def _fill_slots(self) -> None:
+        while not self._closing:
+            while self._slots.free and not self._stop and (store := self._next_store()):
+                self._in_flight += 1
+                self._slots.spawn(self._send, store, self._next_batch(store))
+            self._slots.changed.wait()
+
+    def _next_store(self) -> StoreState | None:
+        """Stores take turns, so that none waits for another."""
+        for _ in range(len(self._stores)):
+            self._stores.rotate(-1)
+            if self._stores[-1].queue:
+                return self._stores[-1]
+        return None
+
+    def _next_batch(self, store: StoreState) -> list[tuple[Job, Piece]]:
+        size = store.pace.batch_size(store.driver.abilities.batch)
+        return [store.queue.pop() for _ in range(min(size, len(store.queue)))]
+
+    def _send(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> None:
+        try:
+            for (job, piece), verdict in zip(batch, self._carry_out(store, batch), strict=True):
+                self._conclude(job, piece, verdict)
+        except Exception as defect:
+            self._defect = defect  # the run raises it where somebody is listening
+        finally:
+            self._in_flight -= 1
+
+    # One batch ------------------------------------------------------------------------
+
+    def _carry_out(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> list[Verdict]:
+        try:
+            hindrances = self._hindrances(store, batch)
+        except (errors.SourceUnavailable, errors.UnreadableLive) as error:
+            return [Verdict(Outcome.WAITING, str(error))] * len(batch)
+        allowed = [
+            entry for entry, hindrance in zip(batch, hindrances, strict=True) if hindrance is None
+        ]
+        answers = iter(self._delete(store, [piece.location for _, piece in allowed]))
+        return [
+            hindrance or self._judge(store, job, piece, next(answers))
+            for (job, piece), hindrance in zip(batch, hindrances, strict=True)
+        ]
+
+    def _hindrances(
+        self, store: StoreState, batch: list[tuple[Job, Piece]]
+    ) -> list[Verdict | None]:
+        """What stands against each piece at the last moment; None where nothing does.
+
+        In this order: our claim is committed, so whoever restores or shares the bytes from
+        now on finds it; then the rows are read once more, then the live references.
+        """
+        reasons = [self._removed_hindrance(job, piece) for job, piece in batch]
+        ours = self._source.still_ours(
+            [(job.claim, job.candidate, piece.location) for job, piece in batch]
+        )
+        self._live.refresh()
+        used = self._live.used(piece.identity for _, piece in batch)
+        written = self._live.being_written(
+            [(piece.identity, job.candidate.image.id) for job, piece in batch]
+        )
+        # Last, since all of this may have waited: a process that was paused notices here.
+        too_late = time.monotonic() - self._send_within()
+        hindrances: list[Verdict | None] = []
+        for (job, piece), reason in zip(batch, reasons, strict=True):
+            verdict: Verdict | None = None
+            if self._stop or piece.location.id not in ours:
+                verdict = LOST
+            elif piece.identity in used:
+                verdict = Verdict(Outcome.SHARED)
+            elif piece.identity in written:
+                verdict = Verdict(Outcome.WAITING, "Glance may be writing it for another image")
+            elif job.claim.taken_at < too_late:
+                verdict = Verdict(Outcome.WAITING, "the claim was about to run out")
+            elif store.stopped or reason:
+                verdict = Verdict(Outcome.WAITING, store.stopped or reason or "")
+            hindrances.append(verdict)
+        return hindrances
+
+    def _removed_hindrance(self, job: Job, piece: Piece) -> str | None:
+        """A location removed from a live image is looked at, and so are those that stay."""
+        if job.candidate.kind is not Kind.REMOVED:
+            return None
+        timeout = self._call_timeout()
+        try:
+            found = piece.store.look([piece.location], timeout)[0]
+            siblings: list[Look] = []
+            for sibling in job.candidate.siblings:
+                if (state := self._state_of(sibling)) is None:
+                    continue  # no driver of ours, so no object that ours could delete
+                if state.stopped:
+                    return f"store {state.name}, which holds a live copy, cannot be looked at"
+                siblings.extend(state.look([sibling], timeout))
+        except errors.Unavailable as unavailable:
+            return str(unavailable)
+        return safety.hindrance(piece.location, found, siblings)
+
+    def _delete(self, store: StoreState, locations: list[Location]) -> Answers:
+        if not locations:
+            return []
+        started = time.monotonic()
+        try:
+            answers: Answers = call(store.driver, store.driver.delete, _targets(locations))
+        except errors.Unavailable as unavailable:
+            store.stop(str(unavailable))
+            answers = [unavailable] * len(locations)
+        except Exception as error:
+            # A driver that breaks its contract: nothing of this batch counts as deleted.
+            LOG.exception("The driver of store %s failed", store.name)
+            failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
+            answers = [failed] * len(locations)
+        store.pace.learn(len(locations), time.monotonic() - started)
+        store.touched += len(locations)
+        return answers
+
+    def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
+        if isinstance(answer, Deleted):
+            return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
+        if isinstance(answer, errors.Gone):
+            return self._judge_missing(store, job, piece)
+        if isinstance(answer, errors.Refused | errors.Unsupported):
+            return Verdict(Outcome.REFUSED, str(answer))
+        if isinstance(answer, errors.Unavailable | errors.Throttled | errors.InUse):
+            return Verdict(Outcome.WAITING, str(answer))
+        return Verdict(Outcome.FAILED, str(answer))
+
+    def _judge_missing(self, store: StoreState, job: Job, piece: Piece) -> Verdict:
+        """Not there: deleted before, or is the store not what we think?"""
+        if store.proof is Proof.PROVEN:
+            store.prove_once_more(self._live.canaries(store.driver), self._call_timeout())
+        if store.stopped:
+            return Verdict(Outcome.WAITING, store.stopped)
+        if store.proof is Proof.PROVEN:
+            return Verdict(Outcome.GONE)
+        store.missing.append((job, piece))
+        return HELD
+
+    # Verdicts -------------------------------------------------------------------------
+
+    def _conclude(self, job: Job, piece: Piece, verdict: Verdict) -> None:
+        """Settle a piece and those that follow it, and queue what their images still have."""
+        followers = self._followers.pop(piece.identity)
+        self._advance(job, piece, verdict)
+        for follower, same in followers:
+            if verdict is LOST and not self._stop:
+                self.push(follower)  # nothing was deleted: now it is its turn
+            elif verdict is HELD:
+                same.store.missing.append((follower, same))
+                self._advance(follower, same, HELD)
+            elif verdict.outcome is not None and verdict.outcome.done:
+                self._advance(follower, same, Verdict(Outcome.SHARED))
+            else:
+                self._advance(follower, same, verdict)
+
+    def _advance(self, job: Job, piece: Piece, verdict: Verdict) -> None:
+        job.todo.popleft()
+        self._settle(job, piece, verdict)
+        if job.todo:
+            self.push(job)

@@ -1,0 +1,69 @@
+"""What can go wrong, named by what the caller may do next.
+
+Messages are one line for an operator: what is wrong, where, what to do.
+They never hold a credential; a location is named by image id, location id and
+store, never by its URL.
+"""
+
+
+class ScrubberError(Exception):
+    """Anything scrubber says of its own accord; ``str()`` is the whole message."""
+
+
+class ConfigError(ScrubberError):
+    """The configuration cannot be used; the message names section and option."""
+
+
+class SourceError(ScrubberError):
+    """The source of deleted images cannot be used as it is; do not retry."""
+
+
+class SourceUnavailable(ScrubberError):
+    """The source of deleted images does not answer; a later run may find it."""
+
+
+class UnreadableLive(ScrubberError):
+    """A live location cannot be read, so nobody can say which bytes it uses."""
+
+
+class RestoreRefused(ScrubberError):
+    """An image cannot be given back; nothing was changed."""
+
+
+class StoreError(ScrubberError):
+    """A store did not delete what it was asked to."""
+
+
+class Gone(StoreError):
+    """The object is not there.  Means "deleted" only in a store that proved itself."""
+
+
+class Throttled(StoreError):
+    """The store asks for patience; not a failure, ask again later.
+
+    :param retry_after: seconds the store asked for, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(StoreError):
+    """The store as a whole cannot be used now: send it nothing more in this run."""
+
+
+class InUse(StoreError):
+    """Something still uses the object (a clone, a snapshot, a watcher); try later."""
+
+
+class Failed(StoreError):
+    """This one object could not be deleted; others of the store may well be."""
+
+
+class Refused(StoreError):
+    """scrubber will not do it: the location is not one it may delete.  Never retried blindly."""
+
+
+class Unsupported(StoreError):
+    """No driver here can delete such a location."""

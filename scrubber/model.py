@@ -1,0 +1,154 @@
+"""The values that pass between the stages: frozen, plain, free of I/O.
+
+Times are naive UTC datetimes, as Glance's tables keep them; sizes are bytes.
+"""
+
+import datetime
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scrubber import errors
+
+
+class Kind(enum.Enum):
+    """Why an image is a candidate (the kinds of design, one rule each in planning/due.py)."""
+
+    DELETED = "deleted image"
+    HALF_DELETED = "half-deleted image"
+    REMOVED = "location removed from a live image"
+    LEFTOVER = "location left behind by a deleted image"
+    WRECK = "wreck"
+
+
+class Outcome(enum.Enum):
+    """What became of one location in one run; the values are the report's keys."""
+
+    DELETED = "deleted"
+    GONE = "gone"
+    SHARED = "shared"
+    EXTERNAL = "external"
+    FAILED = "failed"
+    REFUSED = "refused"
+    WAITING = "waiting"
+    LOST = "lost"
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to delete: the row may be finished."""
+        return self in _DONE
+
+    @property
+    def left(self) -> bool:
+        """Something stays behind that this run should have removed."""
+        return self in _LEFT
+
+
+_DONE = frozenset({Outcome.DELETED, Outcome.GONE, Outcome.SHARED, Outcome.EXTERNAL})
+_LEFT = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.WAITING})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One row of Glance's ``images``, the columns scrubber needs."""
+
+    id: str
+    owner: str | None
+    status: str
+    deleted: bool
+    size: int | None
+    created_at: datetime.datetime | None
+    updated_at: datetime.datetime | None
+    deleted_at: datetime.datetime | None
+
+    @property
+    def went_at(self) -> datetime.datetime:
+        """When it was deleted, as well as its row can tell."""
+        return self.deleted_at or self.updated_at or self.created_at or datetime.datetime.min
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One row of ``image_locations``; ``url`` is decrypted and may hold credentials.
+
+    ``problem`` says why the row cannot be read (undecryptable URL, odd metadata);
+    then ``url`` is empty and nothing may be deleted for it.
+    """
+
+    id: int
+    image_id: str
+    url: str = field(repr=False)
+    store: str | None
+    status: str
+    created_at: datetime.datetime | None
+    updated_at: datetime.datetime | None
+    deleted_at: datetime.datetime | None
+    problem: str | None = None
+
+    @property
+    def went_at(self) -> datetime.datetime:
+        """When it was removed or its image deleted, as well as its row can tell."""
+        return self.deleted_at or self.updated_at or self.created_at or datetime.datetime.min
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why nothing of an image may be deleted now: WAITING goes by itself, REFUSED does not."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image with the locations that may be deleted, oldest row first.
+
+    ``siblings`` are the live locations of the same image (removed locations only).
+    """
+
+    image: Image
+    kind: Kind
+    locations: tuple[Location, ...]
+    siblings: tuple[Location, ...] = ()
+    obstacle: Obstacle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How an operator narrowed a run; empty means all."""
+
+    images: frozenset[str] = frozenset()
+    stores: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a driver is asked to delete: the URL of one location, free of everything else."""
+
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The store deleted the object; ``bytes_freed`` is what that gave back, 0 if unknown."""
+
+    bytes_freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a store says of an object that is there.
+
+    ``fingerprint`` is equal for two locations only if they are the same object.
+    """
+
+    size: int
+    modified_at: datetime.datetime
+    fingerprint: str
+
+
+Answer = Deleted | errors.StoreError
+Answers = Sequence[Answer]
+Look = Found | errors.StoreError
+Looks = Sequence[Look]

@@ -1,0 +1,84 @@
+"""Which bytes a live image uses: identities, and the index of those that are live."""
+
+import datetime
+import hashlib
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from scrubber.model import Found, Location, Look
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class LiveIndex:
+    """Which live locations an identity may belong to.
+
+    Sixteen bytes for each identity, whatever its length: a million live locations must
+    fit beside the rest.  Hashes of 64 bits can collide, so an answer is a question to the
+    source: is that location still live?
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+        self._locations = array("q")
+        self._later: dict[int, list[int]] = {}
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[str, int]]) -> "LiveIndex":
+        """From pairs of identity and location id."""
+        index = cls()
+        packed = sorted(_hash(identity) << 64 | location for identity, location in entries)
+        index._hashes.extend(entry >> 64 for entry in packed)
+        index._locations.extend(entry & 0xFFFFFFFFFFFFFFFF for entry in packed)
+        return index
+
+    def add(self, identity: str, location: int) -> None:
+        self._later.setdefault(_hash(identity), []).append(location)
+
+    def users(self, identity: str) -> list[int]:
+        """Ids of locations that may be of this identity; empty means certainly none."""
+        return list(self._users(_hash(identity)))
+
+    def _users(self, wanted: int) -> Iterator[int]:
+        position = bisect_left(self._hashes, wanted)
+        while position < len(self._hashes) and self._hashes[position] == wanted:
+            yield self._locations[position]
+            position += 1
+        yield from self._later.get(wanted, ())
+
+    def __len__(self) -> int:
+        return len(self._hashes) + sum(map(len, self._later.values()))
+
+
+def _hash(identity: str) -> int:
+    text = identity.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def foreign_images(identity: str, own: str) -> set[str]:
+    """Images, other than its own, whose id occurs in an identity.
+
+    Glance names objects after images: one that is being uploaded has no location yet.
+    """
+    return set(_UUID.findall(identity.lower())) - {own.lower()}
+
+
+def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str | None:
+    """Why the object of a location removed from a live image must stay; None if it may go.
+
+    Glance may have uploaded the same name again, or hold the same object under another
+    store id of the same image.
+
+    :param found: what the store says of the removed location's object.
+    :param siblings: what it says of the live locations' objects.
+    """
+    if not isinstance(found, Found):
+        return None  # nothing there, or nobody can say: the delete itself will tell
+    if found.modified_at > removed.went_at + datetime.timedelta(seconds=1):
+        return "the object is newer than its removal: it was uploaded again"
+    for sibling in siblings:
+        if isinstance(sibling, Found) and sibling.fingerprint == found.fingerprint:
+            return "the object is that of another, live location of the image"
+    return None

@@ -1,0 +1,199 @@
+"""Green threads, native threads, waiting and signals: the one module that imports eventlet.
+
+Everything else asks this module, so another library can take eventlet's place
+by changing one file.  Waiting is always on something that can be woken.
+"""
+
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+# Said at each import and each fork; the reason why this is the only importer.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+
+import eventlet  # noqa: E402 - the filter above must come first
+import eventlet.event  # noqa: E402
+import eventlet.green.os  # noqa: E402
+import eventlet.tpool  # noqa: E402
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# tpool would print each exception of a driver with its traceback on stderr.
+eventlet.tpool.QUIET = True
+
+#: Native threads for blocking store calls; eventlet fixes their number at first use.
+_NATIVE_THREADS = (20, 256)
+
+
+def patch() -> None:
+    """Make the standard library's sockets, sleeps and locks green; first thing in a program."""
+    eventlet.monkey_patch()
+
+
+def native_threads(wanted: int) -> None:
+    """Say how many blocking calls may run at once; without effect after the first call."""
+    least, most = _NATIVE_THREADS
+    eventlet.tpool.set_num_threads(min(most, max(least, wanted)))
+
+
+def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a call that blocks in a native thread; other green threads go on.
+
+    The function must be bare operating-system or C calls: a log line, a metric or
+    any other lock taken in a native thread can hang the process.
+    """
+    result: T = eventlet.tpool.execute(function, *args, **kwargs)
+    return result
+
+
+def sleep(seconds: float = 0) -> None:
+    """Let the other green threads run; with 0 just once round."""
+    eventlet.sleep(seconds)
+
+
+def within(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the function, giving up the wait after so many seconds.
+
+    :raises TimeoutError: in place of eventlet's Timeout, which no ``except Exception`` catches.
+    """
+    timeout = eventlet.Timeout(seconds)
+    try:
+        return function(*args, **kwargs)
+    except eventlet.Timeout as mine:
+        if mine is not timeout:
+            raise
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    finally:
+        timeout.cancel()
+
+
+class Bell:
+    """Wakes all who wait.  Look at what you wait for, then wait: nothing runs in between."""
+
+    def __init__(self) -> None:
+        self._event = eventlet.event.Event()
+
+    def ring(self) -> None:
+        rung, self._event = self._event, eventlet.event.Event()
+        rung.send()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until the next ring, at most so many seconds."""
+        self._event.wait(timeout=seconds)
+
+
+class Flag:
+    """Set once, seen by all: "stop" and its like.  Rings the given bells too."""
+
+    def __init__(self, *bells: "Bell") -> None:
+        self._bell = Bell()
+        self._bells = bells
+        self._set = False
+
+    def set(self) -> None:
+        if not self._set:
+            self._set = True
+            for bell in (self._bell, *self._bells):
+                bell.ring()
+
+    def __bool__(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it was set before the seconds were over."""
+        if not self._set:
+            self._bell.wait(seconds)
+        return self._set
+
+
+class Task:
+    """A green thread in the background."""
+
+    def __init__(self, function: Callable[..., object], *args: Any) -> None:
+        self._thread = eventlet.spawn(function, *args)
+
+    def join(self) -> None:
+        """Wait for its end; raises what it raised."""
+        self._thread.wait()
+
+    def kill(self) -> None:
+        self._thread.kill()
+
+
+class Pool:
+    """A GreenPool that can be resized while it works and never blocks who spawns.
+
+    GreenPool's own ``spawn`` blocks when full, does not notice a larger size until a
+    task ends, and hangs in ``waitall`` beside a blocked spawner.  So callers look at
+    ``free`` first and wait on ``changed``, which a task's end and a resize both ring.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._pool = eventlet.GreenPool(size)
+        self.changed = Bell()
+
+    @property
+    def size(self) -> int:
+        return int(self._pool.size)
+
+    @property
+    def running(self) -> int:
+        return int(self._pool.running())
+
+    @property
+    def free(self) -> int:
+        """Slots that can be taken now; after a shrink old tasks may still hold more."""
+        return max(0, self.size - self.running)
+
+    def resize(self, size: int) -> None:
+        self._pool.resize(size)
+        self.changed.ring()
+
+    def spawn(self, function: Callable[..., object], *args: Any) -> None:
+        """Run it in a slot of its own; only when one is ``free``."""
+        assert self.free, "spawn without a free slot would block"
+        self._pool.spawn(function, *args).link(self._ended)
+
+    def _ended(self, _thread: object) -> None:
+        self.changed.ring()  # the GreenPool's own link came first: the slot is free
+
+
+class Signals:
+    """Calls a handler, in a green thread, for each signal; wakes the hub at once.
+
+    ``at_once`` runs in the signal handler itself, so even while the hub is busy.
+    """
+
+    def __init__(
+        self,
+        handlers: dict[signal.Signals, Callable[[], None]],
+        at_once: Callable[[signal.Signals], None],
+    ) -> None:
+        self._handlers = handlers
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in handlers:
+            signal.signal(number, lambda got, _frame: at_once(signal.Signals(got)))
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._task = Task(self._listen)
+
+    def _listen(self) -> None:
+        while True:
+            for number in _known(eventlet.green.os.read(self._read, 512)):
+                if handler := self._handlers.get(number):
+                    handler()
+
+    def close(self) -> None:
+        """Give the signals back their defaults."""
+        self._task.kill()
+        signal.set_wakeup_fd(-1)
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._read)
+        os.close(self._write)
+
+
+def _known(numbers: Iterable[int]) -> list[signal.Signals]:
+    return [signal.Signals(number) for number in sorted(set(numbers))]

@@ -1,0 +1,185 @@
+"""Keeps what was claimed: renews it, gives it back, and records what was deleted.
+
+Bytes first, then the row: a crash in between repeats a delete instead of leaking bytes.
+A finish is tried until it succeeds or the process has to leave; then the rows simply
+stay pending.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from scrubber import errors, pool
+from scrubber.model import Candidate, Location
+from scrubber.reporting.report import Report
+from scrubber.sources.base import Claim, Finish, Source
+
+LOG = logging.getLogger(__name__)
+
+#: Rows are written together: so many, or those of so many seconds.
+BATCH = 1000
+BATCH_SECONDS = 0.2
+
+
+class Recorder:
+    """Writes to the source in batches, in a green thread of its own.
+
+    :param lease: seconds a claim holds, now.
+    :param patience: seconds that a finish may be retried once the run should end.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        report: Report,
+        lease: Callable[[], float],
+        patience: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._report = report
+        self._lease = lease
+        self._patience = patience
+        self._claims: set[Claim] = set()
+        self._locations: dict[int, tuple[Claim, Location]] = {}
+        self._images: set[str] = set()
+        self._returned: defaultdict[Claim, set[int]] = defaultdict(set)
+        self._since = 0.0
+        self._changed = pool.Bell()
+        self._ending = False
+        self._task = pool.Task(self._work)
+        self._renewer = pool.Task(self._keep_renewing)
+
+    # What the run says ----------------------------------------------------------------
+
+    def hold(self, claim: Claim) -> None:
+        """Keep this claim alive until all its locations are finished or given back."""
+        self._claims.add(claim)
+
+    def finish_location(self, claim: Claim, location: Location) -> None:
+        self._locations[location.id] = (claim, location)
+        self._touched()
+
+    def finish_image(self, candidate: Candidate) -> None:
+        """All its locations were handed in before."""
+        self._images.add(candidate.image.id)
+        self._touched()
+
+    def give_back(self, claim: Claim, location: Location) -> None:
+        self._returned[claim].add(location.id)
+        self._touched()
+
+    def close(self) -> None:
+        """Write what is left, then end."""
+        self._ending = True
+        self._changed.ring()
+        self._task.join()
+        self._renewer.kill()
+
+    # Writing --------------------------------------------------------------------------
+
+    def _touched(self) -> None:
+        if self._waiting == 1:
+            self._since = time.monotonic()
+        if self._waiting in (1, BATCH):
+            self._changed.ring()
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._locations) + len(self._images) + sum(map(len, self._returned.values()))
+
+    def _work(self) -> None:
+        while True:
+            while self._waiting < BATCH and not self._ending:
+                left = self._since + BATCH_SECONDS - time.monotonic() if self._waiting else None
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
+            if self._waiting:
+                self._write()
+            elif self._ending:
+                return
+
+    def _write(self) -> None:
+        locations, self._locations = self._locations, {}
+        images, self._images = self._images, set()
+        returned, self._returned = self._returned, defaultdict(set)
+        if locations or images:
+            self._finish(Finish(frozenset(locations), frozenset(images)), locations)
+        for claim, ids in returned.items():
+            self._release(claim, ids)
+        self._claims = {claim for claim in self._claims if claim.locations}
+
+    def _finish(self, finish: Finish, locations: dict[int, tuple[Claim, Location]]) -> None:
+        give_up: float | None = None
+        while True:
+            try:
+                finished = self._source.finish(finish)
+                break
+            except errors.ScrubberError as error:
+                if self._ending and give_up is None:
+                    give_up = time.monotonic() + self._patience()
+                if give_up is not None and time.monotonic() >= give_up:
+                    self._could_not_record(locations, error)
+                    return
+                LOG.warning(
+                    "%d deleted locations are not recorded yet, trying again: %s",
+                    len(locations),
+                    error,
+                )
+                self._changed.wait(1)
+        for claim, location in locations.values():
+            claim.locations.discard(location.id)
+        for number in finished.changed_locations:
+            self._alarm(
+                f"location {number} of image {locations[number][1].image_id} was deleted from its "
+                "store, but its row was changed meanwhile: the image may lack data"
+            )
+        for image in finished.changed_images:
+            self._alarm(f"image {image} was scrubbed, but its row was changed meanwhile")
+
+    def _could_not_record(
+        self, locations: dict[int, tuple[Claim, Location]], error: Exception
+    ) -> None:
+        for claim, location in locations.values():
+            claim.locations.discard(location.id)
+            LOG.error(
+                "Location %s of image %s is deleted, its row still says pending_delete.",
+                location.id,
+                location.image_id,
+            )
+        self._alarm(
+            f"{len(locations)} deleted locations could not be recorded ({error}); they stay "
+            "pending_delete, and the next run finishes them"
+        )
+
+    def _alarm(self, message: str) -> None:
+        LOG.error(message)
+        self._report.alarm(message)
+
+    def _release(self, claim: Claim, ids: set[int]) -> None:
+        try:
+            self._source.release(claim, ids)
+        except errors.ScrubberError as error:
+            claim.locations -= ids
+            LOG.warning("%d claims are left to lapse: %s", len(ids), error)
+
+    # Renewing -------------------------------------------------------------------------
+
+    def _keep_renewing(self) -> None:
+        while True:
+            pool.sleep(min(1.0, self._lease() / 10))
+            for claim in list(self._claims):
+                if claim.locations and time.monotonic() - claim.taken_at > self._lease() / 3:
+                    self._renew(claim)
+
+    def _renew(self, claim: Claim) -> None:
+        try:
+            lost = self._source.renew(claim)
+        except errors.ScrubberError as error:
+            LOG.warning("A claim cannot be renewed now: %s", error)
+            return
+        if lost:
+            LOG.warning(
+                "Another scrubber took over %d locations that were claimed here.", len(lost)
+            )

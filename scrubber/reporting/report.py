@@ -1,0 +1,173 @@
+"""The report of one run: what became of every location, and why something is left."""
+
+import datetime
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from scrubber.model import Candidate, Location, Outcome
+
+#: So many locations are named for each reason; the rest is a number.
+EXAMPLES = 20
+
+#: Outcomes in the order in which they are printed.
+OUTCOMES = tuple(outcome for outcome in Outcome if outcome is not Outcome.LOST)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a store, of an owner, or of the whole run."""
+
+    locations: Counter[Outcome] = field(default_factory=Counter)
+    images_scrubbed: int = 0
+    bytes_freed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "images": {"scrubbed": self.images_scrubbed},
+            "locations": {outcome.value: self.locations[outcome] for outcome in OUTCOMES},
+            "bytes_freed": self.bytes_freed,
+        }
+
+
+@dataclass(slots=True)
+class Left:
+    """What stays behind for one reason."""
+
+    outcome: Outcome
+    reason: str
+    store: str
+    locations: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "store": self.store,
+            "locations": self.locations,
+            "examples": self.examples,
+        }
+
+
+class Report:
+    """Counts while a run goes on; ``as_dict`` is the document of ``--format json``.
+
+    :param rehearsal: a dry run: the counts say what a run would have done.
+    """
+
+    def __init__(self, now: Callable[[], datetime.datetime], rehearsal: bool = False) -> None:
+        self._now = now
+        self.rehearsal = rehearsal
+        self.started_at = now()
+        self.finished_at: datetime.datetime | None = None
+        self.total = Tally()
+        self.stores: defaultdict[str, Tally] = defaultdict(Tally)
+        self.owners: defaultdict[str, Tally] = defaultdict(Tally)
+        self.left: dict[tuple[Outcome, str, str], Left] = {}
+        self.stopped_stores: dict[str, str] = {}
+        self.not_due = 0
+        self.next_due_at: datetime.datetime | None = None
+        self.claimed_elsewhere = 0
+        self.alarms: list[str] = []
+        self.failure: str | None = None
+        self.cancelled = False
+
+    # While the run goes on ------------------------------------------------------------
+
+    def record(
+        self,
+        candidate: Candidate,
+        location: Location,
+        store: str,
+        outcome: Outcome,
+        reason: str = "",
+        bytes_freed: int = 0,
+    ) -> None:
+        """One location is settled for this run."""
+        for tally in self._tallies(candidate, [store]):
+            tally.locations[outcome] += 1
+            tally.bytes_freed += bytes_freed
+        if outcome.left:
+            self._leave(outcome, reason, store, candidate, location)
+
+    def _leave(
+        self,
+        outcome: Outcome,
+        reason: str,
+        store: str,
+        candidate: Candidate,
+        location: Location | None,
+    ) -> None:
+        left = self.left.setdefault((outcome, reason, store), Left(outcome, reason, store))
+        left.locations += 1
+        if len(left.examples) < EXAMPLES:
+            left.examples.append(
+                {
+                    "image": candidate.image.id,
+                    "owner": candidate.image.owner,
+                    "location": location.id if location else None,
+                }
+            )
+
+    def scrubbed(self, candidate: Candidate, stores: frozenset[str]) -> None:
+        """All of an image is gone."""
+        for tally in self._tallies(candidate, sorted(stores)):
+            tally.images_scrubbed += 1
+
+    def _tallies(self, candidate: Candidate, stores: list[str]) -> list[Tally]:
+        owner = candidate.image.owner or ""
+        return [self.total, self.owners[owner], *(self.stores[store] for store in stores)]
+
+    def wait_until(self, due_at: datetime.datetime) -> None:
+        """A candidate that is not due yet: nothing is left undone by that."""
+        self.not_due += 1
+        self.next_due_at = min(due_at, self.next_due_at or due_at)
+
+    def alarm(self, message: str) -> None:
+        """Something happened that must not: a human should look."""
+        self.alarms.append(message)
+
+    # At its end -----------------------------------------------------------------------
+
+    def finish(self) -> None:
+        self.finished_at = self._now()
+
+    @property
+    def status(self) -> str:
+        """``succeeded``, ``partial``, ``failed`` or ``cancelled``; ``running`` before the end."""
+        if self.finished_at is None:
+            return "running"
+        if self.cancelled:
+            return "cancelled"
+        if self.failure:
+            done = sum(self.total.locations[outcome] for outcome in Outcome if outcome.done)
+            return "partial" if done or self.total.images_scrubbed else "failed"
+        return "partial" if self.left or self.alarms else "succeeded"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "dry_run": self.rehearsal,
+            "started_at": _iso(self.started_at),
+            "finished_at": _iso(self.finished_at),
+            "error": self.failure,
+            **self.total.as_dict(),
+            "stores": {store: tally.as_dict() for store, tally in sorted(self.stores.items())},
+            "owners": {owner: tally.as_dict() for owner, tally in sorted(self.owners.items())},
+            "stopped_stores": self.stopped_stores,
+            "left": [left.as_dict() for left in self.left.values()],
+            "not_due": {"images": self.not_due, "next_due_at": _iso(self.next_due_at)},
+            "claimed_elsewhere": {"images": self.claimed_elsewhere},
+            "alarms": self.alarms,
+        }
+
+
+def utcnow() -> datetime.datetime:
+    """Now, as reports keep it: naive UTC."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def _iso(moment: datetime.datetime | None) -> str | None:
+    return moment.replace(microsecond=0).isoformat() + "Z" if moment else None

@@ -1,0 +1,140 @@
+"""Reports for people: one line for cron, tables and a progress line on a terminal."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scrubber.model import Outcome
+from scrubber.reporting.report import Left, Report, Tally
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PLAIN_WIDTH = 120
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def size(number: float) -> str:
+    """1536 as ``1.5 KiB``."""
+    for unit in _UNITS[:-1]:
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} {_UNITS[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def summary(report: Report) -> str:
+    """One line that says all that matters."""
+    total = report.total
+    outcomes = [
+        f"{total.locations[outcome]} {outcome.value}"
+        for outcome in Outcome
+        if outcome not in (Outcome.DELETED, Outcome.LOST) and total.locations[outcome]
+    ]
+    parts = [
+        f"{counted(total.images_scrubbed, 'image')} scrubbed",
+        f"{counted(total.locations[Outcome.DELETED], 'location')} deleted",
+        f"{size(total.bytes_freed)} freed",
+        *outcomes,
+    ]
+    if report.rehearsal:
+        parts[:3] = [
+            f"would scrub {counted(total.images_scrubbed, 'image')}",
+            f"delete {counted(total.locations[Outcome.DELETED], 'location')}",
+            f"free {size(total.bytes_freed)}",
+        ]
+    if report.not_due:
+        parts.append(f"{counted(report.not_due, 'image')} not due yet")
+    if report.claimed_elsewhere:
+        parts.append(f"{counted(report.claimed_elsewhere, 'image')} claimed by another scrubber")
+    line = f"{report.status}: {', '.join(parts)}"
+    reasons = [f"{left.locations} {left.outcome.value}: {left.reason}" for left in _most(report)]
+    return "; ".join([line, *reasons, *report.alarms])
+
+
+def _most(report: Report, so_many: int = 3) -> list[Left]:
+    return sorted(report.left.values(), key=lambda left: -left.locations)[:so_many]
+
+
+def progress(report: Report) -> str:
+    """One line while the run goes on."""
+    total = report.total
+    left = sum(left.locations for left in report.left.values())
+    return (
+        f"{counted(total.images_scrubbed, 'image')} scrubbed, "
+        f"{counted(total.locations[Outcome.DELETED], 'location')} deleted, "
+        f"{size(total.bytes_freed)} freed, {left} left"
+    )
+
+
+def print_report(report: Report) -> None:
+    """Tables by store and owner, what is left and why, and the summary."""
+    from rich.table import Table
+
+    console = _console()
+    verb = "would be " if report.rehearsal else ""
+    for title, tallies in (("Store", report.stores), ("Project", report.owners)):
+        if not tallies or (title == "Project" and not report.rehearsal):
+            continue
+        table = Table(title_justify="left")
+        table.add_column(title, overflow="fold")
+        outcomes = [at for at in Outcome if at is not Outcome.LOST and _any(tallies, at)]
+        for heading in ("images " + verb + "scrubbed", *(at.value for at in outcomes), "bytes"):
+            table.add_column(heading, justify="right")
+        for name, tally in sorted(tallies.items()):
+            table.add_row(
+                name or "(none)",
+                str(tally.images_scrubbed),
+                *(str(tally.locations[outcome]) for outcome in outcomes),
+                size(tally.bytes_freed),
+            )
+        console.print(table)
+    if report.left:
+        table = Table()
+        for heading in ("Left behind", "locations", "store", "why", "for example image"):
+            table.add_column(heading, overflow="fold")
+        for left in report.left.values():
+            example = left.examples[0]["image"] if left.examples else ""
+            table.add_row(left.outcome.value, str(left.locations), left.store, left.reason, example)
+        console.print(table)
+    if report.next_due_at:
+        console.print(
+            f"Not due yet: {counted(report.not_due, 'image')}, the next at "
+            f"{report.next_due_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    console.print(summary(report), soft_wrap=True, markup=False, highlight=False)
+
+
+def _any(tallies: dict[str, Tally], outcome: Outcome) -> bool:
+    return any(tally.locations[outcome] for tally in tallies.values())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
+class ProgressLine:
+    """A line on a terminal that says how far a run is; ``tick`` it now and then."""
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        self._line = line
+        self._text = Text
+        # Its own refresh thread would be one more green thread; ticks do.
+        self._live = Live(auto_refresh=False, transient=True)
+        self._live.start()
+
+    def tick(self) -> None:
+        self._live.update(self._text(self._line()), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()

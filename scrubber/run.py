@@ -1,0 +1,333 @@
+"""One run, stage by stage: candidates, plans, claims, deletes, finish."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scrubber import errors, pool
+from scrubber.dispatch import LOST, Dispatcher, Job, Piece, StoreState, Verdict
+from scrubber.live import LiveReferences
+from scrubber.model import Candidate, Kind, Location, Outcome, Selection
+from scrubber.planning import proof
+from scrubber.planning.due import Ages, due, due_at
+from scrubber.recorder import Recorder
+from scrubber.reporting.report import Report
+from scrubber.sources.base import Claim, Source
+from scrubber.stores import base, uri
+from scrubber.stores.registry import EXTERNAL, Stores
+
+LOG = logging.getLogger(__name__)
+
+#: The store that locations are reported under which no configured store holds.
+NO_STORE = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that a run reads while it goes on; see config.py for each."""
+
+    ages: Ages
+    claim_lease: float
+    call_timeout: float
+    page_size: int
+    thresholds: proof.Thresholds
+    ignore_unreadable_live: bool
+    shutdown_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A location that this run leaves alone, and why."""
+
+    location: Location
+    store: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What can be done for a candidate: deletes, rows without bytes of ours, and leavings.
+
+    :param whole: whether these are all its locations (a run can be narrowed to some stores).
+    """
+
+    candidate: Candidate
+    pieces: tuple[Piece, ...]
+    external: tuple[Location, ...]
+    left: tuple[Left, ...]
+    whole: bool
+
+    @property
+    def actionable(self) -> bool:
+        return bool(self.pieces or self.external)
+
+
+class Run:
+    """From one look at the source to its report.
+
+    :param settings: asked whenever a value is needed, so a reload takes effect in mid-run.
+    :param accept_missing: stores that are believed without proof.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stores: Stores,
+        slots: pool.Pool,
+        stop: pool.Flag,
+        report: Report,
+        settings: Callable[[], Settings],
+        selection: Selection,
+        accept_missing: frozenset[str],
+    ) -> None:
+        self.report = report
+        self._source = source
+        self._stores = stores
+        self._stop = stop
+        self._settings = settings
+        self._selection = selection
+        self._accept_missing = accept_missing
+        self._states: dict[str, StoreState] = {}
+        self._live = LiveReferences(source, stores, lambda: settings().ignore_unreadable_live)
+        self._recorder = Recorder(
+            source,
+            report,
+            lease=lambda: settings().claim_lease,
+            patience=lambda: settings().shutdown_timeout,
+        )
+        self._dispatcher = Dispatcher(
+            slots,
+            source,
+            self._live,
+            stop,
+            state_of=self._state_of,
+            send_within=lambda: settings().claim_lease - settings().call_timeout,
+            call_timeout=lambda: settings().call_timeout,
+            settle=self._settle,
+        )
+
+    def execute(self) -> Report:
+        """Run to the end, or until ``stop``; whatever goes wrong ends up in the report."""
+        try:
+            self._scrub_all()
+        except errors.ScrubberError as error:
+            self._fail(str(error))
+        except Exception as defect:
+            LOG.exception("A defect in scrubber ended this run")
+            self._fail(f"a defect in scrubber ended this run: {type(defect).__name__}: {defect}")
+        finally:
+            self._dispatcher.close()
+            self._recorder.close()
+        self.report.cancelled = bool(self._stop)
+        self.report.finish()
+        return self.report
+
+    def _scrub_all(self) -> None:
+        try:
+            for page in self._due_pages():
+                plans = [self._plan(candidate) for candidate in page]
+                for job in self._claim(plans):
+                    self._dispatcher.push(job)
+                self._dispatcher.wait_below(self._settings().page_size)
+                if self._stop:
+                    break
+        finally:
+            self._dispatcher.drain()
+            self._settle_missing()
+
+    def _fail(self, message: str) -> None:
+        LOG.error(message)
+        self.report.failure = message
+
+    # Candidates -----------------------------------------------------------------------
+
+    def _due_pages(self) -> Iterator[list[Candidate]]:
+        for page in self._source.candidates(self._selection, self._settings().page_size):
+            ages, now = self._settings().ages, self._source.now()
+            ready = []
+            for candidate in page:
+                if (now_due := due(candidate, ages, now)) is not None:
+                    ready.append(now_due)
+                else:
+                    self.report.wait_until(due_at(candidate, ages))
+            if ready:
+                yield ready
+
+    # Plans ----------------------------------------------------------------------------
+
+    def _plan(self, candidate: Candidate) -> Plan:
+        pieces: list[Piece] = []
+        external: list[Location] = []
+        left: list[Left] = []
+        whole = True
+        for location in candidate.locations:
+            part = self._plan_location(candidate, location)
+            name = part.store if isinstance(part, Left) else part.store.name
+            if self._selection.stores and name not in self._selection.stores:
+                whole = False
+            elif isinstance(part, Piece):
+                pieces.append(part)
+            elif part.verdict.outcome is Outcome.EXTERNAL:
+                external.append(location)
+            else:
+                left.append(part)
+        if self._selection.stores and not candidate.locations:
+            whole = False
+        return Plan(candidate, tuple(pieces), tuple(external), tuple(left), whole)
+
+    def _plan_location(self, candidate: Candidate, location: Location) -> Piece | Left:
+        """What is to be done with a location, or why nothing can be."""
+        named = location.store or NO_STORE
+        if candidate.obstacle is not None:
+            verdict = Verdict(candidate.obstacle.outcome, candidate.obstacle.reason)
+            return Left(location, named, verdict)
+        if location.problem is not None:
+            return Left(location, named, Verdict(Outcome.REFUSED, location.problem))
+        if uri.scheme(location.url) in EXTERNAL:
+            return Left(location, named, Verdict(Outcome.EXTERNAL))
+        try:
+            driver = self._stores.holder(location)
+            identity = driver.identify(location.url)
+        except errors.StoreError as error:
+            return Left(location, named, Verdict(Outcome.REFUSED, str(error)))
+        state = self._state(driver)
+        if state.stopped:
+            return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
+        return Piece(location, state, identity)
+
+    def _state(self, driver: base.Driver) -> StoreState:
+        """The store's state in this run; at its first use the store has to prove itself."""
+        if driver.store not in self._states:
+            settings = self._settings()
+            self._live.load(settings.page_size)
+            state = StoreState(driver, driver.store in self._accept_missing)
+            state.prove(self._live.canaries(driver), settings.call_timeout)
+            self._states[driver.store] = state
+            if state.stopped:
+                self.report.stopped_stores[state.name] = state.stopped
+        return self._states[driver.store]
+
+    def _state_of(self, location: Location) -> StoreState | None:
+        try:
+            return self._state(self._stores.holder(location))
+        except errors.StoreError:
+            return None
+
+    # Claims ---------------------------------------------------------------------------
+
+    def _claim(self, plans: list[Plan]) -> Iterator[Job]:
+        """Jobs for what could be claimed; what cannot be acted on is reported, unclaimed."""
+        by_image = {plan.candidate.image.id: plan for plan in plans if plan.actionable}
+        for plan in plans:
+            if not plan.actionable:
+                self._report_left(plan)
+                if not plan.candidate.locations and plan.whole:
+                    self._finish_image(plan.candidate, frozenset())
+        if not by_image:
+            return
+        claimed = self._source.claim(
+            [plan.candidate for plan in by_image.values()], self._settings().claim_lease
+        )
+        self.report.claimed_elsewhere += len(claimed.lost)
+        if not claimed.candidates:
+            pool.sleep(0.01)  # another scrubber is at this page: let it get ahead
+            return
+        self._recorder.hold(claimed.claim)
+        for candidate in claimed.candidates:
+            job = self._start(by_image[candidate.image.id], claimed.claim)
+            if job.todo:
+                yield job
+
+    def _start(self, plan: Plan, claim: Claim) -> Job:
+        job = Job(
+            plan.candidate,
+            claim,
+            todo=deque(plan.pieces),
+            stores=frozenset(piece.store.name for piece in plan.pieces),
+            complete=plan.whole and not plan.left,
+        )
+        self._report_left(plan)
+        acted_on = {piece.location.id for piece in plan.pieces}
+        for location in plan.candidate.locations:
+            if location in plan.external:
+                self._finish_external(job, location)
+            elif location.id not in acted_on:
+                self._recorder.give_back(claim, location)
+        if job.ended:
+            self._end(job)
+        return job
+
+    def _report_left(self, plan: Plan) -> None:
+        for left in plan.left:
+            outcome, reason = left.verdict.outcome, left.verdict.reason
+            assert outcome is not None
+            self.report.record(plan.candidate, left.location, left.store, outcome, reason)
+
+    def _finish_external(self, job: Job, location: Location) -> None:
+        LOG.warning(
+            "Location %s of image %s is on a web server: there is nothing to delete.",
+            location.id,
+            location.image_id,
+        )
+        store = location.store or NO_STORE
+        self.report.record(job.candidate, location, store, Outcome.EXTERNAL)
+        self._recorder.finish_location(job.claim, location)
+
+    # Verdicts -------------------------------------------------------------------------
+
+    def _settle(self, job: Job, piece: Piece, verdict: Verdict) -> None:
+        """What the dispatcher says of a piece, to the recorder and into the report."""
+        if verdict.outcome is None:
+            job.held += 1
+            return
+        if piece.store.stopped:
+            self.report.stopped_stores[piece.store.name] = piece.store.stopped
+        self.report.record(
+            job.candidate,
+            piece.location,
+            piece.store.name,
+            verdict.outcome,
+            verdict.reason,
+            verdict.bytes_freed,
+        )
+        if verdict.outcome.done:
+            self._recorder.finish_location(job.claim, piece.location)
+        else:
+            job.complete = False
+            self._recorder.give_back(job.claim, piece.location)
+        if job.ended:
+            self._end(job)
+
+    def _settle_missing(self) -> None:
+        """At the end: whether stores without proof are believed about what they miss."""
+        for state in self._states.values():
+            verdict = self._verdict_on_missing(state)
+            for job, piece in state.missing:
+                job.held -= 1
+                self._settle(job, piece, verdict)
+            state.missing.clear()
+
+    def _verdict_on_missing(self, state: StoreState) -> Verdict:
+        if self._stop:
+            return LOST
+        missing, touched = len(state.missing), state.touched
+        holds_something = state.driver.vouches_for_itself
+        if proof.believes(missing, touched, self._settings().thresholds, holds_something):
+            return Verdict(Outcome.GONE)
+        return Verdict(
+            Outcome.WAITING,
+            f"missing in store {state.name}, where no live image proves that it is the right one; "
+            f"if it is, run once with --accept-missing {state.name}",
+        )
+
+    def _end(self, job: Job) -> None:
+        if job.complete:
+            self._finish_image(job.candidate, job.stores)
+
+    def _finish_image(self, candidate: Candidate, stores: frozenset[str]) -> None:
+        if candidate.kind not in (Kind.DELETED, Kind.HALF_DELETED):
+            return  # live, or finished long ago: only its locations were due
+        self._recorder.finish_image(candidate)
+        self.report.scrubbed(candidate, stores)
+        LOG.debug("Image %s is scrubbed.", candidate.image.id)

@@ -1,0 +1,111 @@
+"""The contract of a source of deleted images."""
+
+import datetime
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from scrubber.model import Candidate, Image, Location, Selection
+
+
+@dataclass(eq=False, slots=True)
+class Claim:
+    """A lease on the locations of one page, kept in their rows.
+
+    :param token: what our claim wrote; a row that shows anything else is no longer ours.
+    :param renewing: the next token, while a renewal is under way; either is ours then.
+    :param taken_at: on the local monotonic clock, before the claim was written.
+    """
+
+    token: datetime.datetime | None
+    taken_at: float
+    renewing: datetime.datetime | None = None
+    locations: set[int] = field(default_factory=set)
+
+    def is_mine(self, seen: datetime.datetime | None) -> bool:
+        return seen is not None and seen in (self.token, self.renewing)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim got of a page of candidates."""
+
+    claim: Claim
+    candidates: tuple[Candidate, ...]
+    lost: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLocation:
+    """A location whose bytes a live image uses, or may use."""
+
+    location: Location
+    proves_store: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What to record: locations whose bytes are gone, and images that are done with."""
+
+    locations: frozenset[int]
+    images: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a finish found: rows and images that somebody else had changed meanwhile."""
+
+    changed_locations: frozenset[int]
+    changed_images: frozenset[str]
+
+
+class Source(Protocol):
+    """Where candidates come from, are claimed, and are recorded as finished.
+
+    Every call may raise :class:`errors.SourceUnavailable`.
+    """
+
+    def check(self) -> None:
+        """See that the source can be used at all.
+
+        :raises SourceError: it cannot; the message says what is missing.
+        """
+
+    def now(self) -> datetime.datetime:
+        """The clock that all scrubbers of this source share."""
+
+    def candidates(self, selection: Selection, page_size: int) -> Iterator[list[Candidate]]:
+        """All that may be deleted one day, page by page; the due ones and the others."""
+
+    def claim(self, candidates: Sequence[Candidate], lease: float) -> Claimed:
+        """Take the candidates that nobody else holds; all locations of an image or none."""
+
+    def renew(self, claim: Claim) -> frozenset[int]:
+        """Start the lease anew; returns the locations that are no longer ours."""
+
+    def release(self, claim: Claim, locations: Collection[int]) -> None:
+        """Give back what was claimed and not carried out."""
+
+    def still_ours(self, claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
+        """The location ids that may still be deleted: the claim holds, the image is unchanged."""
+
+    def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
+        """Every location that a live image uses, page by page."""
+
+    def live_since(self) -> list[LiveLocation]:
+        """Live locations that have come since ``live_locations`` or the last ``live_since``."""
+
+    def still_live(self, locations: Collection[int]) -> frozenset[int]:
+        """Those of these location ids that are live now."""
+
+    def busy_images(self, images: Collection[str]) -> frozenset[str]:
+        """Those of these image ids whose bytes Glance may be writing right now."""
+
+    def finish(self, finish: Finish) -> Finished:
+        """Record what is done; to be called again as it is when the source did not answer."""
+
+    def images(self, ids: Collection[str]) -> dict[str, Image]:
+        """The images of these ids, as they are now."""
+
+    def close(self) -> None:
+        """Give back connections."""

@@ -1,0 +1,103 @@
+"""The contract of a store driver."""
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from scrubber import errors
+from scrubber.model import Answers, Looks, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a driver says of itself, as data.
+
+    :param schemes: URL schemes it understands.
+    :param blocks: its calls block the thread: they are made in native threads, so they
+        may not log, lock or raise anything but errors of errors.py.
+    :param batch: the most locations that one ``delete`` takes.
+    """
+
+    schemes: frozenset[str]
+    blocks: bool
+    batch: int
+
+
+class Driver(abc.ABC):
+    """One configured store.
+
+    Foreign exceptions are translated inside the driver into those of errors.py.  A call
+    that concerns the store as a whole raises :class:`errors.Unavailable`; what concerns
+    one location comes back in its place in the answers.
+    """
+
+    abilities: ClassVar[Abilities]
+
+    def __init__(self, store: str, section: str) -> None:
+        self.store = store
+        self.section = section
+
+    @classmethod
+    @abc.abstractmethod
+    def options(cls) -> list[cfg.Opt]:
+        """The options it reads in the store's own section."""
+
+    @property
+    def family(self) -> str:
+        """Drivers of one family give a live URL the same identities, so one is asked for all."""
+        return f"{type(self).__name__}:{self.store}"
+
+    @abc.abstractmethod
+    def probe(self) -> None:
+        """See that the root (directory, bucket, container, pool) is there.
+
+        :raises Unavailable: it is not, or cannot be used; the message says why.
+        """
+
+    @property
+    def vouches_for_itself(self) -> bool:
+        """Whether the probed root holds anything at all.
+
+        An empty one may be a mount point without its file system: then even few
+        missing objects are not believed.
+        """
+        return True
+
+    @abc.abstractmethod
+    def identify(self, url: str) -> str:
+        """What ``delete`` would delete, free of credentials; equal for equal objects.
+
+        :raises Refused: the URL is none that this store may delete.
+        """
+
+    @abc.abstractmethod
+    def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
+        """For each URL of a live location every identity it may stand for, at worst too many."""
+
+    @abc.abstractmethod
+    def look(self, targets: Sequence[Target]) -> Looks:
+        """What is there now, for each target; changes nothing.
+
+        :raises Unavailable: the store as a whole cannot be used.
+        """
+
+    @abc.abstractmethod
+    def delete(self, targets: Sequence[Target]) -> Answers:
+        """Delete the objects, one after another in the order given; one answer for each.
+
+        :raises Unavailable: the store as a whole cannot be used; nothing may be taken as
+            deleted then, though some may be.
+        """
+
+    def close(self) -> None:  # noqa: B027 - many drivers hold nothing
+        """Give back what it holds; no call is in flight any more."""
+
+
+class Gone(errors.Gone):
+    """The usual words for an object that is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("not in the store")

@@ -1,0 +1,287 @@
+"""The file store: images are files in one or several data directories.
+
+Follows glance_store's ``filesystem`` driver in what a URL means (``file://`` or
+``filesystem://`` and a literal path, percent signs and all) and is stricter in what it
+deletes: a regular file, below a configured data directory, reached without a symbolic
+link.
+"""
+
+import datetime
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from urllib.parse import unquote
+
+from oslo_config import cfg
+
+from scrubber import errors
+from scrubber.model import Answer, Answers, Deleted, Found, Look, Looks, Target
+from scrubber.stores import base
+
+_OPTS = [
+    cfg.StrOpt(
+        "filesystem_store_datadir",
+        help="Directory of the images, as in glance-api.conf.",
+    ),
+    cfg.MultiStrOpt(
+        "filesystem_store_datadirs",
+        help="Directories of the images, each with an optional :priority, as in glance-api.conf.",
+    ),
+]
+
+_DEFAULT_DATADIR = "/var/lib/glance/images"
+_PREFIXES = ("file://", "filesystem://")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+# With one of these a path can be another spelling of a file; without, it is the plain one.
+_ODD_SPELLINGS = ("%", "//", "/.", "?", "#")
+
+# The file itself cannot be deleted; anything else the kernel says concerns the store.
+_OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EISDIR})
+
+
+class FileDriver(base.Driver):
+    """One store of type ``file``."""
+
+    abilities = base.Abilities(
+        schemes=frozenset({"file", "filesystem"}),
+        blocks=True,
+        batch=256,
+    )
+
+    def __init__(self, store: str, section: str, options: cfg.ConfigOpts.GroupAttr) -> None:
+        super().__init__(store, section)
+        self._roots = [_Root(path) for path in self._directories(options)]
+
+    @classmethod
+    def options(cls) -> list[cfg.Opt]:
+        return _OPTS
+
+    def _directories(self, options: cfg.ConfigOpts.GroupAttr) -> list[str]:
+        single, several = options.filesystem_store_datadir, options.filesystem_store_datadirs
+        if single and several:
+            raise errors.ConfigError(
+                f"section [{self.section}]: set filesystem_store_datadir or "
+                "filesystem_store_datadirs, not both"
+            )
+        if several:
+            return [_without_priority(value) for value in several]
+        return [single or _DEFAULT_DATADIR]
+
+    @property
+    def family(self) -> str:
+        return "file"
+
+    def probe(self) -> None:
+        for root in self._roots:
+            root.probe()
+
+    @property
+    def vouches_for_itself(self) -> bool:
+        return all(root.holds_something for root in self._roots)
+
+    def identify(self, url: str) -> str:
+        path = _path(url)
+        root, rest = self._place(path)
+        return f"{root.real}/{rest}"
+
+    def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
+        parents: dict[str, str] = {}
+        return [self._readings(url, parents) for url in urls]
+
+    def _readings(self, url: str, parents: dict[str, str]) -> Iterable[str]:
+        """Every file the URL may mean: literal or percent-decoded, links followed or not."""
+        path = _literal_path(url)
+        if path is None or "\0" in path:
+            return ()
+        if any(odd in path for odd in _ODD_SPELLINGS):
+            cut = path.partition("?")[0].partition("#")[0]
+            spellings = {path, cut, unquote(path), unquote(cut)}
+            readings = {os.path.realpath(spelling) for spelling in spellings}
+            spellings = {_normal(spelling) for spelling in spellings}
+        else:
+            spellings, readings = {path}, set()
+        for spelling in spellings:
+            parent, name = posixpath.split(spelling)
+            if parent not in parents:
+                parents[parent] = os.path.realpath(parent)
+            readings.add(f"{parents[parent]}/{name}")
+        return readings
+
+    def look(self, targets: Sequence[Target]) -> Looks:
+        with _Opened() as opened:
+            return [self._look(target, opened) for target in targets]
+
+    def _look(self, target: Target, opened: "_Opened") -> Look:
+        try:
+            with self._parent(target, opened) as (directory, name):
+                status = _regular_file(name, directory)
+        except errors.Unavailable:
+            raise
+        except errors.StoreError as error:
+            return error
+        modified_at = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
+        return Found(
+            size=status.st_size,
+            modified_at=modified_at.replace(tzinfo=None),
+            fingerprint=f"{status.st_dev}:{status.st_ino}",
+        )
+
+    def delete(self, targets: Sequence[Target]) -> Answers:
+        with _Opened() as opened:
+            return [self._delete(target, opened) for target in targets]
+
+    def _delete(self, target: Target, opened: "_Opened") -> Answer:
+        try:
+            with self._parent(target, opened) as (directory, name):
+                status = _regular_file(name, directory)
+                os.unlink(name, dir_fd=directory)
+        except errors.Unavailable:
+            raise
+        except errors.StoreError as error:
+            return error
+        # Another hard link keeps the bytes.
+        return Deleted(status.st_size if status.st_nlink == 1 else 0)
+
+    @contextmanager
+    def _parent(self, target: Target, opened: "_Opened") -> Iterator[tuple[int, str]]:
+        """The directory that holds the file, reached without following a link, and its name."""
+        root, rest = self._place(_path(target.url))
+        directory = opened.root(root)
+        *folders, name = rest.split("/")
+        with _translated():
+            if not folders:
+                yield directory, name
+                return
+            with ExitStack() as stack:
+                for folder in folders:
+                    directory = os.open(folder, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                    stack.callback(os.close, directory)
+                yield directory, name
+
+    def _place(self, path: str) -> tuple["_Root", str]:
+        """The data directory that holds the path, and the rest of the path below it."""
+        for root in self._roots:
+            rest = root.below(path)
+            if rest is not None:
+                return root, rest
+        raise errors.Refused(f"outside the data directories of store {self.store}")
+
+
+class _Root:
+    """A data directory, and what it was when it was probed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = _normal(path)
+        self.real = os.path.realpath(path)
+        self.holds_something = False
+        self._probed: os.stat_result | None = None
+
+    def below(self, path: str) -> str | None:
+        for prefix in (self.path, self.real):
+            if path.startswith(prefix + "/"):
+                return path[len(prefix) + 1 :]
+        return None
+
+    def probe(self) -> None:
+        self.real = os.path.realpath(self.path)
+        try:
+            with os.scandir(self.real) as entries:
+                self.holds_something = next(entries, None) is not None
+            self._probed = os.stat(self.real)
+        except OSError as error:
+            raise self._unavailable(error.strerror) from None
+        if not os.access(self.real, os.R_OK | os.W_OK | os.X_OK):
+            raise self._unavailable(
+                "no permission to read and write; run scrubber as the user of glance-api"
+            )
+
+    def open(self) -> int:
+        """A descriptor of the directory, if it still is the one that was probed."""
+        try:
+            directory = os.open(self.real, _DIRECTORY)
+        except OSError as error:
+            raise self._unavailable(error.strerror) from None
+        status = os.fstat(directory)
+        if self._probed is None or not os.path.samestat(status, self._probed):
+            os.close(directory)
+            raise self._unavailable("it was mounted, unmounted or replaced since this run began")
+        return directory
+
+    def _unavailable(self, reason: str | None) -> errors.Unavailable:
+        return errors.Unavailable(f"data directory {self.path}: {reason}")
+
+
+class _Opened:
+    """The data directories that one call uses: held open longer they could not be unmounted."""
+
+    def __init__(self) -> None:
+        self._directories: dict[_Root, int] = {}
+
+    def __enter__(self) -> "_Opened":
+        return self
+
+    def root(self, root: _Root) -> int:
+        if root not in self._directories:
+            self._directories[root] = root.open()
+        return self._directories[root]
+
+    def __exit__(self, *_exception: object) -> None:
+        for directory in self._directories.values():
+            os.close(directory)
+
+
+def _without_priority(value: str) -> str:
+    path, _, priority = value.rpartition(":")
+    return path if path and priority.strip().isdigit() else value
+
+
+def _literal_path(url: str) -> str | None:
+    """The path as glance_store takes it, and ``localhost`` read as this host."""
+    for prefix in _PREFIXES:
+        if url.startswith(prefix):
+            path = url[len(prefix) :].strip()
+            return path.removeprefix("localhost") if path.startswith("localhost/") else path
+    return None
+
+
+def _normal(path: str) -> str:
+    # normpath keeps two leading slashes, which POSIX lets mean something else.
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _path(url: str) -> str:
+    path = _literal_path(url)
+    if path is None:
+        raise errors.Refused("not the URL of a file")
+    if not path.startswith("/"):
+        raise errors.Refused("the URL names another host or a relative path")
+    if any(odd in path for odd in "\0?#"):
+        raise errors.Refused("the URL holds characters that no image file has")
+    return _normal(path)
+
+
+def _regular_file(name: str, directory: int) -> os.stat_result:
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        return status
+    what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a directory or special file"
+    raise errors.Refused(f"{what}, not an image file")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the kernel says, as what the caller may do next."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise base.Gone from None
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise errors.Refused("a symbolic link or a file stands in the path") from None
+        if error.errno in _OF_ONE_FILE:
+            raise errors.Failed(f"cannot be deleted: {error.strerror}") from None
+        raise errors.Unavailable(f"the file system says: {error.strerror}") from None

@@ -1,0 +1,49 @@
+"""A driver for dry runs: looks where another would delete."""
+
+from collections.abc import Iterable, Sequence
+
+from oslo_config import cfg
+
+from scrubber.model import Answers, Deleted, Found, Looks, Target
+from scrubber.stores import base
+
+
+class RehearsalDriver(base.Driver):
+    """Stands in for a driver; what is there counts as deleted, and nothing is touched."""
+
+    def __init__(self, driver: base.Driver) -> None:
+        super().__init__(driver.store, driver.section)
+        self.abilities = driver.abilities  # type: ignore[misc] # of this instance, as its twin's
+        self._driver = driver
+
+    @classmethod
+    def options(cls) -> list[cfg.Opt]:
+        return []
+
+    @property
+    def family(self) -> str:
+        return self._driver.family
+
+    @property
+    def vouches_for_itself(self) -> bool:
+        return self._driver.vouches_for_itself
+
+    def probe(self) -> None:
+        self._driver.probe()
+
+    def identify(self, url: str) -> str:
+        return self._driver.identify(url)
+
+    def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
+        return self._driver.mentions(urls)
+
+    def look(self, targets: Sequence[Target]) -> Looks:
+        return self._driver.look(targets)
+
+    def delete(self, targets: Sequence[Target]) -> Answers:
+        return [
+            Deleted(look.size) if isinstance(look, Found) else look for look in self.look(targets)
+        ]
+
+    def close(self) -> None:
+        self._driver.close()
