@@ -239,7 +239,7 @@ def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
 
 def _read_all(conf: cfg.ConfigOpts) -> None:
     """Convert every value now, so that a bad one is an error here and not in mid-run."""
-    for group, opts in list_opts():
+    for group, opts in _all_opts():
         section = group or "DEFAULT"
         for opt in opts:
             try:
@@ -341,10 +341,23 @@ def setup_logging(conf: cfg.ConfigOpts) -> None:
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
 
 
-def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
-    """For oslo-config-generator: the options of scrubber itself, by section."""
+def _all_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
     return [
         (None, [*UPSTREAM_OPTS, *CLI_OPTS]),
+        (PROJECT, SCRUBBER_OPTS),
+        (STORE_SECTION, GLANCE_STORE_OPTS),
+    ]
+
+
+#: Command line options that an operator may want in the file as well.
+_ALSO_IN_FILE = frozenset({"daemon", "format"})
+
+
+def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
+    """For oslo-config-generator: what belongs into a configuration file, by section."""
+    in_file = [opt for opt in CLI_OPTS if opt.name in _ALSO_IN_FILE]
+    return [
+        (None, [*UPSTREAM_OPTS, *in_file]),
         (PROJECT, SCRUBBER_OPTS),
         (STORE_SECTION, GLANCE_STORE_OPTS),
     ]

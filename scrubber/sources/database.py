@@ -236,11 +236,11 @@ class DatabaseSource:
         if lock:
             free_rows = free_rows.with_for_update(skip_locked=self._engine.skips_locked)
         free = {row.id: row.status for row in connection.execute(free_rows)}
-        images = self._images(connection, [candidate.image.id for candidate in candidates])
+        images = _states(connection, [candidate.image.id for candidate in candidates])
         mine: list[Candidate] = []
         lost: list[Candidate] = []
         for candidate in candidates:
-            unchanged = _same_state(candidate.image, images.get(candidate.image.id))
+            unchanged = images.get(candidate.image.id) == _state(candidate.image)
             has_all = all(free.get(at.id) == at.status for at in candidate.locations)
             (mine if unchanged and has_all else lost).append(candidate)
         return mine, lost
@@ -366,10 +366,9 @@ class DatabaseSource:
     def finish(self, finish: Finish) -> Finished:
         def work(connection: Connection) -> Finished:
             now = self._now(connection)
-            images = self._images(connection, finish.images, lock=True)
+            half = _lock_images(connection, finish.images)
             _finish_locations(connection, finish.locations, now)
             _finish_images(connection, finish.images, now)
-            half = [image.id for image in images.values() if not image.deleted]
             if half:
                 _delete_belongings(connection, half, now)
             return _what_changed(connection, finish)
@@ -466,7 +465,6 @@ class DatabaseSource:
     def _images(
         self, connection: Connection, ids: Collection[str], lock: bool = False
     ) -> dict[str, Image]:
-        # Images before locations, in one order, here and in restore: no deadlocks among us.
         query = select(*IMAGES.c).where(_images.id.in_(ids)).order_by(_images.id)
         if lock:
             query = query.with_for_update()
@@ -574,12 +572,25 @@ def _image(row: Row[Any]) -> Image:
     )
 
 
-def _same_state(seen: Image, now: Image | None) -> bool:
-    return now is not None and (seen.status, seen.deleted, seen.deleted_at) == (
-        now.status,
-        now.deleted,
-        now.deleted_at,
-    )
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What must not have changed in an image between reading and claiming it."""
+
+    status: str
+    deleted: bool
+    deleted_at: datetime.datetime | None
+
+
+def _state(image: Image) -> _State:
+    return _State(image.status, image.deleted, image.deleted_at)
+
+
+def _states(connection: Connection, ids: Collection[str]) -> dict[str, _State]:
+    query = select(_images.id, _images.status, _images.deleted, _images.deleted_at)
+    return {
+        row.id: _State(row.status, bool(row.deleted), row.deleted_at)
+        for row in connection.execute(query.where(_images.id.in_(ids)))
+    }
 
 
 def _pending(locations: Iterable[Location]) -> tuple[Location, ...]:
@@ -645,6 +656,14 @@ def _store(meta_data: str | None) -> str | None:
 # Finish ---------------------------------------------------------------------------------
 
 
+def _lock_images(connection: Connection, ids: Collection[str]) -> list[str]:
+    """Lock the images; returns those that are only half deleted."""
+    # Images before locations, in one order, here and in restore: no deadlocks among us.
+    query = select(_images.id, _images.deleted).where(_images.id.in_(ids)).order_by(_images.id)
+    rows = connection.execute(query.with_for_update())
+    return [row.id for row in rows if not row.deleted]
+
+
 def _finish_locations(connection: Connection, ids: Collection[int], now: datetime.datetime) -> None:
     # deleted_at moves as upstream's does: left as it was it would look like a late copy.
     connection.execute(
@@ -695,7 +714,8 @@ def _what_changed(connection: Connection, finish: Finish) -> Finished:
 
 
 def _lock_unchanged(images: dict[str, Image], seen: Image) -> None:
-    if not _same_state(seen, images.get(seen.id)):
+    now = images.get(seen.id)
+    if now is None or _state(now) != _state(seen):
         raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
 
 

@@ -64,7 +64,9 @@ class Engine:
             connection_debug=options.connection_debug,
             connection_parameters=options.connection_parameters,
             max_pool_size=options.max_pool_size,
-            max_overflow=options.max_overflow,
+            # A green thread waits for a connection sooner than it opens one: that costs
+            # more than most queries, and databases have better uses for connections.
+            max_overflow=0,
             pool_timeout=options.pool_timeout,
         )
         self.dialect: str = self._engine.dialect.name

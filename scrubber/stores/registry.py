@@ -6,6 +6,7 @@ from typing import Any
 import stevedore.exception
 from oslo_config import cfg
 from stevedore.driver import DriverManager
+from stevedore.extension import ExtensionManager
 
 from scrubber import errors
 from scrubber.config import STORE_SECTION
@@ -138,3 +139,12 @@ def _driver_class(kind: str) -> type[base.Driver] | None:
         return None
     driver: type[base.Driver] = found
     return driver
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For oslo-config-generator: what each driver reads in its store's own section."""
+    drivers: Any = ExtensionManager(NAMESPACE, invoke_on_load=False)
+    return [
+        (f"your_{extension.name}_store", extension.plugin.options())
+        for extension in sorted(drivers, key=lambda extension: extension.name)
+    ]
