@@ -33,6 +33,10 @@ from scrubber.sources.base import Claim, Source
 from scrubber.stores import base
 
 LOG = logging.getLogger(__name__)
+
+#: After so many seconds a batch starts no further delete: the rest is queued once more.
+CALL_SECONDS = 1.0
+
 T = TypeVar("T")
 
 
@@ -76,6 +80,7 @@ class Verdict:
 
 LOST = Verdict(Outcome.LOST)
 HELD = Verdict(None)
+NOT_SENT = Verdict(Outcome.LOST, "not sent")
 
 
 class StoreState:
@@ -155,10 +160,10 @@ class _Timed:
     seconds: float
 
 
-def _timed(delete: Callable[[list[Target]], Answers], targets: list[Target]) -> _Timed:
+def _timed(driver: base.Driver, targets: list[Target], proceed: Callable[[], bool]) -> _Timed:
     """Runs where the call runs: the pace is the store's, not that of a busy process."""
     started = time.monotonic()
-    answers = delete(targets)
+    answers = driver.delete(targets, proceed)
     return _Timed(answers, time.monotonic() - started)
 
 
@@ -198,7 +203,7 @@ class Dispatcher:
         self._followers: dict[str, list[tuple[Job, Piece]]] = {}
         self._in_flight = 0
         self._closing = False
-        self._defect: Exception | None = None
+        self._failure: Exception | None = None
         self._task = pool.Task(self._fill_slots)
 
     @property
@@ -221,18 +226,27 @@ class Dispatcher:
 
     def wait_below(self, queued: int) -> None:
         """Until less than so much work is queued, or the run is to stop."""
-        while self._queued >= queued and not self._stop and not self._defect:
+        while self._queued >= queued and not self._ending:
             self._slots.changed.wait()
 
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""
-        while self._in_flight or (self._queued and not self._stop and not self._defect):
+        while self._in_flight or (self._queued and not self._ending):
             self._slots.changed.wait()
         for store in self._stores:
             while store.queue:
                 self._conclude(*store.queue.pop(), LOST)
-        if self._defect:
-            raise self._defect
+        if self._failure:
+            raise self._failure
+
+    def abort(self, failure: Exception) -> None:
+        """Send nothing more; ``drain`` raises this failure where somebody is listening."""
+        self._failure = self._failure or failure
+        self._slots.changed.ring()
+
+    @property
+    def _ending(self) -> bool:
+        return bool(self._stop or self._failure)
 
     def close(self) -> None:
         self._closing = True
@@ -243,7 +257,7 @@ class Dispatcher:
 
     def _fill_slots(self) -> None:
         while not self._closing:
-            while self._slots.free and not self._stop and (store := self._next_store()):
+            while self._slots.free and not self._ending and (store := self._next_store()):
                 self._in_flight += 1
                 self._slots.spawn(self._send, store, self._next_batch(store))
             self._slots.changed.wait()
@@ -265,7 +279,7 @@ class Dispatcher:
             for (job, piece), verdict in zip(batch, self._carry_out(store, batch), strict=True):
                 self._conclude(job, piece, verdict)
         except Exception as defect:
-            self._defect = defect  # the run raises it where somebody is listening
+            self.abort(defect)
         finally:
             self._in_flight -= 1
 
@@ -293,7 +307,9 @@ class Dispatcher:
         In this order: our claim is committed, so whoever restores or shares the bytes from
         now on finds it; then the rows are read once more, then the live references.
         """
+        removed = {job.candidate.image.id for job, _ in batch if job.candidate.kind is Kind.REMOVED}
         reasons = [self._removed_hindrance(job, piece) for job, piece in batch]
+        importing = self._source.importing(removed) if removed else frozenset()
         ours = self._source.still_ours(
             [(job.claim, job.candidate, piece.location) for job, piece in batch]
         )
@@ -307,12 +323,14 @@ class Dispatcher:
         hindrances: list[Verdict | None] = []
         for (job, piece), reason in zip(batch, reasons, strict=True):
             verdict: Verdict | None = None
-            if self._stop or piece.location.id not in ours:
+            if self._ending or piece.location.id not in ours:
                 verdict = LOST
             elif piece.identity in used:
                 verdict = Verdict(Outcome.SHARED)
             elif piece.identity in written:
                 verdict = Verdict(Outcome.WAITING, "Glance may be writing it for another image")
+            elif job.candidate.image.id in importing:
+                verdict = Verdict(Outcome.WAITING, "Glance is importing into the image")
             elif job.claim.taken_at < too_late:
                 verdict = Verdict(Outcome.WAITING, "the claim was about to run out")
             elif store.stopped or reason:
@@ -342,9 +360,12 @@ class Dispatcher:
         if not locations:
             return []
         try:
-            timed = call(store.driver, _timed, store.driver.delete, _targets(locations))
-            store.pace.learn(len(locations), timed.seconds)
+            timed = call(store.driver, _timed, store.driver, _targets(locations), self._proceed())
             answers = timed.answers
+            tried = sum(not isinstance(answer, errors.NotSent) for answer in answers)
+            if tried:
+                store.pace.learn(tried, timed.seconds)
+                store.touched += tried
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
             answers = [unavailable] * len(locations)
@@ -353,8 +374,16 @@ class Dispatcher:
             LOG.exception("The driver of store %s failed", store.name)
             failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
             answers = [failed] * len(locations)
-        store.touched += len(locations)
         return answers
+
+    def _proceed(self) -> Callable[[], bool]:
+        """Whether a batch under way may go on: a slow one, or one that was paused, may not."""
+        until = time.monotonic() + CALL_SECONDS
+
+        def proceed() -> bool:
+            return not self._ending and time.monotonic() < until
+
+        return proceed
 
     def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
         if isinstance(answer, Deleted):
@@ -363,6 +392,10 @@ class Dispatcher:
             return self._judge_missing(store, job, piece)
         if isinstance(answer, errors.Refused | errors.Unsupported):
             return Verdict(Outcome.REFUSED, str(answer))
+        if isinstance(answer, errors.NotSent):
+            return NOT_SENT
+        if isinstance(answer, errors.Unavailable):
+            store.stop(str(answer))
         if isinstance(answer, errors.Unavailable | errors.Throttled | errors.InUse):
             return Verdict(Outcome.WAITING, str(answer))
         return Verdict(Outcome.FAILED, str(answer))
@@ -382,10 +415,13 @@ class Dispatcher:
 
     def _conclude(self, job: Job, piece: Piece, verdict: Verdict) -> None:
         """Settle a piece and those that follow it, and queue what their images still have."""
+        if verdict is NOT_SENT and not self._ending:
+            piece.store.queue.push(job.candidate.image.owner, (job, piece))
+            return
         followers = self._followers.pop(piece.identity)
         self._advance(job, piece, verdict)
         for follower, same in followers:
-            if verdict is LOST and not self._stop:
+            if verdict.outcome is Outcome.LOST and not self._ending:
                 self.push(follower)  # nothing was deleted: now it is its turn
             elif verdict is HELD:
                 same.store.missing.append((follower, same))

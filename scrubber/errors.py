@@ -61,6 +61,10 @@ class Failed(StoreError):
     """This one object could not be deleted; others of the store may well be."""
 
 
+class NotSent(StoreError):
+    """Not even tried, since the caller asked to stop; the object is as it was."""
+
+
 class Refused(StoreError):
     """scrubber will not do it: the location is not one it may delete.  Never retried blindly."""
 

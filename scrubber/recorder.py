@@ -27,6 +27,7 @@ class Recorder:
 
     :param lease: seconds a claim holds, now.
     :param patience: seconds that a finish may be retried once the run should end.
+    :param on_trouble: told that a finish failed: nothing more should be deleted meanwhile.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Recorder:
         report: Report,
         lease: Callable[[], float],
         patience: Callable[[], float],
+        on_trouble: Callable[[Exception], None],
     ) -> None:
         self._source = source
         self._report = report
         self._lease = lease
         self._patience = patience
+        self._on_trouble = on_trouble
         self._claims: set[Claim] = set()
         self._locations: dict[int, tuple[Claim, Location]] = {}
         self._images: set[str] = set()
@@ -96,9 +99,17 @@ class Recorder:
                     break
                 self._changed.wait(left)
             if self._waiting:
-                self._write()
+                self._write_safely()
             elif self._ending:
                 return
+
+    def _write_safely(self) -> None:
+        try:
+            self._write()
+        except Exception as defect:  # the rows stay pending, a later run finishes them
+            LOG.exception("A defect in scrubber: a batch was not recorded")
+            self._alarm(f"a batch was not recorded: {type(defect).__name__}: {defect}")
+            self._on_trouble(defect)
 
     def _write(self) -> None:
         locations, self._locations = self._locations, {}
@@ -117,6 +128,7 @@ class Recorder:
                 finished = self._source.finish(finish)
                 break
             except errors.ScrubberError as error:
+                self._on_trouble(error)
                 if self._ending and give_up is None:
                     give_up = time.monotonic() + self._patience()
                 if give_up is not None and time.monotonic() >= give_up:

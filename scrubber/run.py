@@ -95,6 +95,7 @@ class Run:
             report,
             lease=lambda: settings().claim_lease,
             patience=lambda: settings().shutdown_timeout,
+            on_trouble=lambda error: self._dispatcher.abort(error),
         )
         self._dispatcher = Dispatcher(
             slots,

@@ -101,6 +101,9 @@ class Source(Protocol):
     def busy_images(self, images: Collection[str]) -> frozenset[str]:
         """Those of these image ids whose bytes Glance may be writing right now."""
 
+    def importing(self, images: Collection[str]) -> frozenset[str]:
+        """Those of these image ids that Glance is importing into, or copying to other stores."""
+
     def finish(self, finish: Finish) -> Finished:
         """Record what is done; to be called again as it is when the source did not answer."""
 

@@ -133,7 +133,7 @@ class DatabaseSource:
 
     def _removed_candidates(self, images: list[Image]) -> list[Candidate]:
         rows = self._locations_of(images)
-        importing = self._importing([image.id for image in images])
+        importing = self.importing([image.id for image in images])
         return [
             _removed_candidate(image, rows.get(image.id, []), image.id in importing)
             for image in images
@@ -180,14 +180,14 @@ class DatabaseSource:
             problem=problem,
         )
 
-    def _importing(self, image_ids: Collection[str]) -> set[str]:
+    def importing(self, images: Collection[str]) -> frozenset[str]:
         marks = select(PROPERTIES.c.image_id).where(
-            PROPERTIES.c.image_id.in_(image_ids),
+            PROPERTIES.c.image_id.in_(images),
             PROPERTIES.c.name.in_(_IMPORT_MARKS),
             PROPERTIES.c.deleted.is_(False),
             func.coalesce(PROPERTIES.c.value, "") != "",
         )
-        return self._engine.read(lambda c: set(c.execute(marks).scalars()))
+        return self._engine.read(lambda c: frozenset(c.execute(marks).scalars()))
 
     # Claims ---------------------------------------------------------------------------
 
@@ -358,8 +358,8 @@ class DatabaseSource:
         written = select(_images.id).where(
             _images.id.in_(images), _images.deleted.is_(False), _images.status.in_(_BEING_WRITTEN)
         )
-        busy = self._engine.read(lambda c: set(c.execute(written).scalars()))
-        return frozenset(busy | self._importing(images))
+        busy = self._engine.read(lambda c: frozenset(c.execute(written).scalars()))
+        return busy | self.importing(images)
 
     # Finish ---------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The contract of a store driver."""
 
 import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -85,15 +85,24 @@ class Driver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def delete(self, targets: Sequence[Target]) -> Answers:
+    def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
         """Delete the objects, one after another in the order given; one answer for each.
 
+        An Unavailable among the answers concerns the store as a whole, too.
+
+        :param proceed: asked before each request to the store; once it says no, what is left
+            is answered with :class:`errors.NotSent`.
         :raises Unavailable: the store as a whole cannot be used; nothing may be taken as
             deleted then, though some may be.
         """
 
     def close(self) -> None:  # noqa: B027 - many drivers hold nothing
         """Give back what it holds; no call is in flight any more."""
+
+
+def always() -> bool:
+    """For ``proceed``: to the end."""
+    return True
 
 
 class Gone(errors.Gone):

@@ -11,7 +11,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from urllib.parse import unquote
 
@@ -130,9 +130,19 @@ class FileDriver(base.Driver):
             fingerprint=f"{status.st_dev}:{status.st_ino}",
         )
 
-    def delete(self, targets: Sequence[Target]) -> Answers:
+    def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
+        answers: list[Answer] = []
+        rest: errors.StoreError = errors.NotSent("not sent")
         with _Opened() as opened:
-            return [self._delete(target, opened) for target in targets]
+            for target in targets:
+                if not proceed():
+                    break
+                try:
+                    answers.append(self._delete(target, opened))
+                except errors.Unavailable as unavailable:
+                    rest = unavailable
+                    break
+        return answers + [rest] * (len(targets) - len(answers))
 
     def _delete(self, target: Target, opened: "_Opened") -> Answer:
         try:

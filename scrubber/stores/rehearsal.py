@@ -1,9 +1,10 @@
 """A driver for dry runs: looks where another would delete."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from oslo_config import cfg
 
+from scrubber import errors
 from scrubber.model import Answers, Deleted, Found, Looks, Target
 from scrubber.stores import base
 
@@ -40,7 +41,9 @@ class RehearsalDriver(base.Driver):
     def look(self, targets: Sequence[Target]) -> Looks:
         return self._driver.look(targets)
 
-    def delete(self, targets: Sequence[Target]) -> Answers:
+    def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
+        if not proceed():
+            return [errors.NotSent("not sent")] * len(targets)
         return [
             Deleted(look.size) if isinstance(look, Found) else look for look in self.look(targets)
         ]
