@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from oslo_config import cfg
 
@@ -24,10 +24,13 @@ from scrubber.run import Run, Settings
 from scrubber.sources.database import DatabaseSource
 from scrubber.sources.engine import Engine
 from scrubber.sources.rehearsal import RehearsalSource
+from scrubber.sources.restoring import RestoringSource
 from scrubber.stores import registry
 from scrubber.stores.rehearsal import RehearsalDriver
 
 LOG = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=DatabaseSource)
 
 DONE, COULD_NOT_RUN, LEFT_SOMETHING = 0, 1, 3
 
@@ -134,7 +137,7 @@ class Program:
             reload=service.reloader(self._reload),
         )
         try:
-            source = self._source()
+            source = self._source(RehearsalSource if self._conf.dry_run else DatabaseSource)
             if self._conf.dry_run or not self._conf.daemon:
                 return self._once(source)
             service.serve(
@@ -151,8 +154,7 @@ class Program:
         self._stores.close()
         self._engine.close()
 
-    def _source(self) -> DatabaseSource:
-        kind = RehearsalSource if self._conf.dry_run else DatabaseSource
+    def _source(self, kind: type[S]) -> S:
         source = kind(self._engine, self._conf.metadata_encryption_key)
         # At start a database that is down is said at once, not after half a minute.
         self._engine.patience, patience = 0.0, self._engine.patience
@@ -214,7 +216,9 @@ class Program:
 
     def _restore(self, image: str) -> int:
         ours = self._conf[config.PROJECT]
-        restorer = Restorer(self._source(), self._stores, ours.claim_lease, ours.call_timeout)
+        restorer = Restorer(
+            self._source(RestoringSource), self._stores, ours.claim_lease, ours.call_timeout
+        )
         restored = restorer.restore(image, wait=self._conf.wait, force=self._conf.force)
         for warning in restored.warnings:
             print(f"WARNING: {warning}", file=sys.stderr)

@@ -8,7 +8,7 @@ from scrubber import errors, pool
 from scrubber.dispatch import call
 from scrubber.model import Image, Location, Look, Target
 from scrubber.planning import giving_back
-from scrubber.sources.database import DatabaseSource, Held
+from scrubber.sources.restoring import Held, RestoringSource
 from scrubber.stores.registry import Stores
 
 _POLL_SECONDS = 0.5
@@ -58,7 +58,7 @@ class Restorer:
     """
 
     def __init__(
-        self, source: DatabaseSource, stores: Stores, lease: float, call_timeout: float
+        self, source: RestoringSource, stores: Stores, lease: float, call_timeout: float
     ) -> None:
         self._source = source
         self._stores = stores

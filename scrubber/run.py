@@ -95,7 +95,7 @@ class Run:
             report,
             lease=lambda: settings().claim_lease,
             patience=lambda: settings().shutdown_timeout,
-            on_trouble=lambda error: self._dispatcher.abort(error),
+            on_trouble=self._abort,
         )
         self._dispatcher = Dispatcher(
             slots,
@@ -136,6 +136,9 @@ class Run:
         finally:
             self._dispatcher.drain()
             self._settle_missing()
+
+    def _abort(self, failure: Exception) -> None:
+        self._dispatcher.abort(failure)
 
     def _fail(self, message: str) -> None:
         LOG.error(message)

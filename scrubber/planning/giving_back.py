@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from scrubber import errors
 from scrubber.model import Found, Image, Location, Look
+from scrubber.planning import kinds
 
 #: Glance marks an image's locations one by one before the image itself.
 WENT_WITH_IMAGE = datetime.timedelta(minutes=2)
@@ -16,24 +17,11 @@ def went_with(image: Image, rows: Iterable[Location]) -> tuple[Location, ...]:
     A late copy counts: it ended while its image was destroyed, so Glance marked it
     'deleted' at the image's own instant, and its bytes are there.
     """
-    gone = [row for row in rows if row.status == "pending_delete" or _is_late(row, image)]
+    gone = [row for row in rows if row.status == "pending_delete" or kinds.is_late(row, image)]
     if not gone:
         return ()
     moment = image.deleted_at or max(row.went_at for row in gone)
     return tuple(row for row in gone if row.went_at >= moment - WENT_WITH_IMAGE)
-
-
-def _is_late(row: Location, image: Image) -> bool:
-    return row.status == "deleted" and row.deleted_at == image.deleted_at is not None
-
-
-def is_wreck(image: Image, rows: Sequence[Location]) -> bool:
-    """A live image without its locations: an upstream --restore, or a delete that crashed."""
-    if image.deleted or image.status == "pending_delete":
-        return False
-    pending = any(row.status == "pending_delete" for row in rows)
-    live = any(row.status == "active" for row in rows)
-    return pending and (image.deleted_at is not None or not live)
 
 
 def refusal(image: Image, rows: Sequence[Location]) -> str | None:
@@ -41,7 +29,7 @@ def refusal(image: Image, rows: Sequence[Location]) -> str | None:
 
     The words are glance-scrubber's own: scripts look for them.
     """
-    if image.status == "pending_delete" or is_wreck(image, rows):
+    if image.status == "pending_delete" or kinds.is_wreck(image, rows):
         return None
     return (
         f"cannot restore the image from {image.status} to active (wanted from_state=pending_delete)"

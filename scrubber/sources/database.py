@@ -6,26 +6,23 @@ the statuses stay Glance's own, so every other tool goes on working on the same 
 """
 
 import datetime
-import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from scrubber import errors
-from scrubber.model import Candidate, Image, Kind, Location, Obstacle, Outcome, Selection
-from scrubber.sources import encryption
+from scrubber.model import Candidate, Image, Location, Selection
+from scrubber.planning import kinds
+from scrubber.sources import rows, rules
 from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
 from scrubber.sources.engine import Engine
 from scrubber.sources.tables import BELONGINGS, IMAGES, LOCATIONS, METADATA, PROPERTIES
-
-_EPOCH = datetime.datetime(1970, 1, 1)
 
 #: Set on an image while Glance imports into it (glance/async_/flows/api_image_import.py).
 _IMPORT_MARKS = ("os_glance_import_task", "os_glance_importing_to_stores")
@@ -40,18 +37,6 @@ _images = IMAGES.c
 _locations = LOCATIONS.c
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A claim that forbids a restore.
-
-    :param lapsed: its lease is over, but a paused scrubber may still carry it out.
-    """
-
-    location: int
-    image: str
-    lapsed: bool
-
-
 class DatabaseSource:
     """See :class:`scrubber.sources.base.Source`.
 
@@ -60,7 +45,7 @@ class DatabaseSource:
 
     def __init__(self, engine: Engine, encryption_key: str | None) -> None:
         self._engine = engine
-        self._read_url = encryption.reader(encryption_key)
+        self._reader = rows.LocationReader(encryption_key)
         self._newest_live = 0
         self._recent_live: set[int] = set()
 
@@ -93,14 +78,14 @@ class DatabaseSource:
     # Candidates -----------------------------------------------------------------------
 
     def candidates(self, selection: Selection, page_size: int) -> Iterator[list[Candidate]]:
-        chosen = _chosen(selection)
+        chosen = rules.chosen(selection)
         # Every process starts at a place of its own, so that several do not queue up.
         start = str(uuid.UUID(int=random.getrandbits(128)))
         for rule, build in (
-            (_is_deleted, self._deleted_candidates),
-            (_is_half_deleted, self._deleted_candidates),
-            (_has_removed_location, self._removed_candidates),
-            (_has_leftover, self._leftover_candidates),
+            (rules.is_deleted, self._deleted_candidates),
+            (rules.is_half_deleted, self._deleted_candidates),
+            (rules.has_removed_location, self._removed_candidates),
+            (rules.has_leftover, self._leftover_candidates),
         ):
             for images in self._image_pages([*chosen, rule()], start, page_size):
                 if page := build(images):
@@ -125,25 +110,22 @@ class DatabaseSource:
         if upto is not None:
             query = query.where(_images.id <= upto)
         query = query.order_by(_images.id).limit(size)
-        return self._engine.read(lambda c: [_image(row) for row in c.execute(query)])
+        return self._engine.read(lambda c: [rows.image(row) for row in c.execute(query)])
 
     def _deleted_candidates(self, images: list[Image]) -> list[Candidate]:
-        rows = self._locations_of(images)
-        return [_deleted_candidate(image, rows.get(image.id, [])) for image in images]
+        found = self._locations_of(images)
+        return [kinds.deleted(image, found.get(image.id, [])) for image in images]
 
     def _removed_candidates(self, images: list[Image]) -> list[Candidate]:
-        rows = self._locations_of(images)
+        found = self._locations_of(images)
         importing = self.importing([image.id for image in images])
         return [
-            _removed_candidate(image, rows.get(image.id, []), image.id in importing)
-            for image in images
+            kinds.removed(image, found.get(image.id, []), image.id in importing) for image in images
         ]
 
     def _leftover_candidates(self, images: list[Image]) -> list[Candidate]:
-        rows = self._locations_of(images)
-        return [
-            Candidate(image, Kind.LEFTOVER, _pending(rows.get(image.id, []))) for image in images
-        ]
+        found = self._locations_of(images)
+        return [kinds.leftover(image, found.get(image.id, [])) for image in images]
 
     def locations(self, image_ids: Collection[str]) -> list[Location]:
         """All rows of these images, an image's own together and oldest first."""
@@ -152,33 +134,13 @@ class DatabaseSource:
             .where(_locations.image_id.in_(image_ids))
             .order_by(_locations.image_id, _locations.id)
         )
-        return self._engine.read(lambda c: [self._location(row) for row in c.execute(query)])
+        return self._engine.read(lambda c: [self._reader.location(row) for row in c.execute(query)])
 
     def _locations_of(self, images: list[Image]) -> dict[str, list[Location]]:
         locations = self.locations([image.id for image in images])
         return {
             image_id: list(group) for image_id, group in groupby(locations, lambda at: at.image_id)
         }
-
-    def _location(self, row: Row[Any]) -> Location:
-        """A row as a value; what cannot be read becomes its ``problem``."""
-        url, store, problem = "", None, None
-        try:
-            url = self._read_url(row.value)
-            store = _store(row.meta_data)
-        except encryption.Unreadable as unreadable:
-            problem = str(unreadable)
-        return Location(
-            id=row.id,
-            image_id=row.image_id,
-            url=url,
-            store=store,
-            status=row.status,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            deleted_at=row.deleted_at,
-            problem=problem,
-        )
 
     def importing(self, images: Collection[str]) -> frozenset[str]:
         marks = select(PROPERTIES.c.image_id).where(
@@ -230,8 +192,8 @@ class DatabaseSource:
         locations = [location for candidate in candidates for location in candidate.locations]
         free_rows = select(_locations.id, _locations.status).where(
             _locations.id.in_([location.id for location in locations]),
-            _is_free(now, lease),
-            func.coalesce(_locations.deleted_at, _EPOCH) <= now,
+            rules.is_free(now, lease),
+            func.coalesce(_locations.deleted_at, rules.EPOCH) <= now,
         )
         if lock:
             free_rows = free_rows.with_for_update(skip_locked=self._engine.skips_locked)
@@ -240,7 +202,7 @@ class DatabaseSource:
         mine: list[Candidate] = []
         lost: list[Candidate] = []
         for candidate in candidates:
-            unchanged = images.get(candidate.image.id) == _state(candidate.image)
+            unchanged = images.get(candidate.image.id) == rows.State.of(candidate.image)
             has_all = all(free.get(at.id) == at.status for at in candidate.locations)
             (mine if unchanged and has_all else lost).append(candidate)
         return mine, lost
@@ -305,13 +267,13 @@ class DatabaseSource:
 
     def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
         self._newest_live, self._recent_live = 0, set()
-        yield from self._live_pages(_is_live(), page_size)
-        yield from self._live_pages(_is_of_wreck(), page_size)
+        yield from self._live_pages(rules.is_live(), page_size)
+        yield from self._live_pages(rules.is_of_wreck(), page_size)
 
     def _live_pages(self, rule: ColumnElement[bool], size: int) -> Iterator[list[LiveLocation]]:
         last = 0
         while True:
-            query = _live_query(rule).where(_locations.id > last)
+            query = rules.with_image(rule).where(_locations.id > last)
             page = self._live(query.order_by(_locations.id).limit(size))
             if page:
                 yield page
@@ -321,12 +283,12 @@ class DatabaseSource:
 
     def live_since(self) -> list[LiveLocation]:
         after = self._newest_live - _ID_OVERLAP
-        query = select(_locations.id).where(_is_live(), _locations.id > after)
+        query = select(_locations.id).where(rules.is_live(), _locations.id > after)
         there = self._engine.read(lambda c: set(c.execute(query).scalars()))
         unknown = there - self._recent_live
         if not unknown:
             return []
-        return self._live(_live_query(_locations.id.in_(unknown)))
+        return self._live(rules.with_image(_locations.id.in_(unknown)))
 
     def _live(self, query: Any) -> list[LiveLocation]:
         rows = self._engine.read(lambda c: list(c.execute(query)))
@@ -338,7 +300,7 @@ class DatabaseSource:
             self._recent_live = {known for known in self._recent_live if known > horizon}
         return [
             LiveLocation(
-                self._location(row),
+                self._reader.location(row),
                 proves_store=row.status == "active"
                 and row.image_status == "active"
                 and not row.image_deleted,
@@ -350,7 +312,7 @@ class DatabaseSource:
         query = (
             select(_locations.id)
             .join(IMAGES, _images.id == _locations.image_id)
-            .where(_locations.id.in_(locations), or_(_is_live(), _is_of_wreck()))
+            .where(_locations.id.in_(locations), or_(rules.is_live(), rules.is_of_wreck()))
         )
         return self._engine.read(lambda c: frozenset(c.execute(query).scalars()))
 
@@ -370,94 +332,10 @@ class DatabaseSource:
             _finish_locations(connection, finish.locations, now)
             _finish_images(connection, finish.images, now)
             if half:
-                _delete_belongings(connection, half, now)
+                delete_belongings(connection, half, now)
             return _what_changed(connection, finish)
 
         return self._engine.write(work)
-
-    # Restore --------------------------------------------------------------------------
-
-    def give_back(
-        self,
-        image: Image,
-        back: Sequence[Location],
-        leave: Sequence[Location],
-        same: Callable[[Location], bool],
-        lease: float,
-        force: bool,
-    ) -> Held | None:
-        """Make an image active again with these locations, unless a scrubber holds its bytes.
-
-        Written first and looked at again afterwards: a scrubber claims first and looks at
-        the live rows afterwards, so at least one of the two sees the other.
-
-        :param back: the locations that become active.
-        :param leave: those that went as well and are lost: left to be scrubbed.
-        :param same: whether another row is the same object as one of ``back``.
-        :param lease: seconds after which a claim has lapsed.
-        :param force: whether a lapsed claim is passed over.
-        :returns: the claim that forbids it, None when it is done.
-        :raises RestoreRefused: the image has changed since it was read.
-        """
-
-        def work(connection: Connection) -> Held | None:
-            now = self._now(connection)
-            _lock_unchanged(self._images(connection, [image.id], lock=True), image)
-            held = self._held(connection, [*back, *leave], same, now, lease, force)
-            if held is None:
-                _reactivate(connection, image, back, leave, now)
-            return held
-
-        held = self._engine.write(work)
-        if held is not None:
-            return held
-
-        def look_again(connection: Connection) -> Held | None:
-            now = self._now(connection)
-            held = self._held(connection, [], same, now, lease, force)
-            if held is not None:
-                _undo_reactivation(connection, image, back)
-            return held
-
-        return self._engine.write(look_again)
-
-    def _held(
-        self,
-        connection: Connection,
-        own: Sequence[Location],
-        same: Callable[[Location], bool],
-        now: datetime.datetime,
-        lease: float,
-        force: bool,
-    ) -> Held | None:
-        """The first claim on one of the own rows, or on another row of the same object."""
-        own_ids = [location.id for location in own]
-        connection.execute(
-            select(_locations.id).where(_locations.id.in_(own_ids)).with_for_update()
-        )
-        claimed = select(*LOCATIONS.c).where(
-            _locations.deleted.is_(True),
-            _locations.status.in_(("pending_delete", "deleted")),
-            func.coalesce(_locations.updated_at, _EPOCH)
-            > func.coalesce(_locations.deleted_at, _EPOCH),
-        )
-        lapsed_before = now - datetime.timedelta(seconds=lease)
-        for row in connection.execute(claimed):
-            lapsed = row.updated_at <= lapsed_before
-            if lapsed and force:
-                continue
-            if row.id in own_ids or same(self._location(row)):
-                return Held(row.id, row.image_id, lapsed)
-        return None
-
-    def destroys_encryption_key(self, image_id: str) -> bool:
-        """Whether Glance has destroyed the image's key when the image was deleted."""
-        policy = select(PROPERTIES.c.id).where(
-            PROPERTIES.c.image_id == image_id,
-            PROPERTIES.c.name == "cinder_encryption_key_deletion_policy",
-            PROPERTIES.c.value == "on_image_deletion",
-        )
-        return self._engine.read(lambda c: c.execute(policy).first() is not None)
 
     def images(self, ids: Collection[str]) -> dict[str, Image]:
         return self._engine.read(lambda connection: self._images(connection, ids))
@@ -468,189 +346,12 @@ class DatabaseSource:
         query = select(*IMAGES.c).where(_images.id.in_(ids)).order_by(_images.id)
         if lock:
             query = query.with_for_update()
-        return {row.id: _image(row) for row in connection.execute(query)}
+        return {row.id: rows.image(row) for row in connection.execute(query)}
 
 
 def _select_all_columns(connection: Connection) -> None:
     for table in METADATA.sorted_tables:
         connection.execute(select(*table.c).limit(0))
-
-
-# Rules: each kind of row, by one name ----------------------------------------------------
-
-
-def _is_deleted() -> ColumnElement[bool]:
-    return and_(_images.deleted.is_(True), _images.status == "pending_delete")
-
-
-def _is_half_deleted() -> ColumnElement[bool]:
-    """An API process that died in mid-delete."""
-    return and_(_images.deleted.is_(False), _images.status == "pending_delete")
-
-
-def _has_removed_location() -> ColumnElement[bool]:
-    """A live image with pending locations: removed ones, or the image is a wreck."""
-    return and_(
-        _images.deleted.is_(False), _images.status != "pending_delete", exists(_pending_rows())
-    )
-
-
-def _has_leftover() -> ColumnElement[bool]:
-    """Deleted for good with locations still pending: delayed_delete was switched off."""
-    return and_(_images.deleted.is_(True), _images.status == "deleted", exists(_pending_rows()))
-
-
-def _pending_rows() -> Any:
-    return (
-        select(_locations.id)
-        .where(_locations.image_id == _images.id, _locations.status == "pending_delete")
-        .correlate(IMAGES)
-    )
-
-
-def _is_live() -> ColumnElement[bool]:
-    return _locations.deleted.is_(False)
-
-
-def _is_of_wreck() -> ColumnElement[bool]:
-    """Pending rows of an image that is live: its bytes are in use, whatever the rows say."""
-    other = LOCATIONS.alias()
-    active = exists(
-        select(other.c.id).where(other.c.image_id == _images.id, other.c.deleted.is_(False))
-    )
-    return and_(
-        _locations.status == "pending_delete",
-        _images.deleted.is_(False),
-        _images.status != "pending_delete",
-        or_(_images.deleted_at.is_not(None), and_(_images.status == "active", ~active)),
-    )
-
-
-def _is_free(now: datetime.datetime, lease: float) -> ColumnElement[bool]:
-    """Nobody's claim, or one that lapsed."""
-    touched = func.coalesce(_locations.updated_at, _EPOCH)
-    return or_(
-        touched <= func.coalesce(_locations.deleted_at, _EPOCH),
-        touched <= now - datetime.timedelta(seconds=lease),
-    )
-
-
-def _chosen(selection: Selection) -> list[ColumnElement[bool]]:
-    rules: list[ColumnElement[bool]] = []
-    if selection.images:
-        rules.append(_images.id.in_(selection.images))
-    if selection.owners:
-        rules.append(_images.owner.in_(selection.owners))
-    return rules
-
-
-def _live_query(rule: ColumnElement[bool]) -> Any:
-    return (
-        select(
-            *LOCATIONS.c,
-            _images.status.label("image_status"),
-            _images.deleted.label("image_deleted"),
-        )
-        .join(IMAGES, _images.id == _locations.image_id)
-        .where(rule)
-    )
-
-
-# Rows to candidates ---------------------------------------------------------------------
-
-
-def _image(row: Row[Any]) -> Image:
-    return Image(
-        id=row.id,
-        owner=row.owner,
-        status=row.status,
-        deleted=bool(row.deleted),
-        size=row.size,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        deleted_at=row.deleted_at,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What must not have changed in an image between reading and claiming it."""
-
-    status: str
-    deleted: bool
-    deleted_at: datetime.datetime | None
-
-
-def _state(image: Image) -> _State:
-    return _State(image.status, image.deleted, image.deleted_at)
-
-
-def _states(connection: Connection, ids: Collection[str]) -> dict[str, _State]:
-    query = select(_images.id, _images.status, _images.deleted, _images.deleted_at)
-    return {
-        row.id: _State(row.status, bool(row.deleted), row.deleted_at)
-        for row in connection.execute(query.where(_images.id.in_(ids)))
-    }
-
-
-def _pending(locations: Iterable[Location]) -> tuple[Location, ...]:
-    return tuple(location for location in locations if location.status == "pending_delete")
-
-
-def _deleted_candidate(image: Image, rows: list[Location]) -> Candidate:
-    kind = Kind.DELETED if image.deleted else Kind.HALF_DELETED
-    live = [row for row in rows if row.status not in ("pending_delete", "deleted")]
-    obstacle = None
-    if live and not image.deleted:
-        obstacle = Obstacle(
-            Outcome.REFUSED,
-            "half-deleted with an active location: delete the image once more through Glance",
-        )
-    mine = tuple(row for row in rows if row.status == "pending_delete" or is_late(row, image))
-    return Candidate(image, kind, mine, obstacle=obstacle)
-
-
-def is_late(row: Location, image: Image) -> bool:
-    """A copy that ended while its image was destroyed: Glance marked it, its bytes stay."""
-    return (
-        row.status == "deleted"
-        and row.deleted_at is not None
-        and (row.deleted_at == image.deleted_at)
-    )
-
-
-def _removed_candidate(image: Image, rows: list[Location], importing: bool) -> Candidate:
-    live = tuple(row for row in rows if row.status not in ("pending_delete", "deleted"))
-    pending = _pending(rows)
-    if image.deleted_at is not None or (not live and image.status != "queued"):
-        return Candidate(
-            image,
-            Kind.WRECK,
-            pending,
-            obstacle=Obstacle(
-                Outcome.REFUSED,
-                "a wreck: the image is live, its locations are pending: repair it with --restore",
-            ),
-        )
-    obstacle = (
-        Obstacle(Outcome.WAITING, "Glance is importing into the image") if importing else None
-    )
-    return Candidate(image, Kind.REMOVED, pending, siblings=live, obstacle=obstacle)
-
-
-def _store(meta_data: str | None) -> str | None:
-    """The store id of a location's metadata; None in rows older than multiple stores."""
-    if meta_data is None:
-        return None
-    try:
-        metadata = json.loads(meta_data)
-    except ValueError:
-        raise encryption.Unreadable("its metadata is not JSON") from None
-    if metadata is None:
-        return None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("store"), str | None):
-        raise encryption.Unreadable("its metadata is not what Glance writes")
-    return metadata.get("store")
 
 
 # Finish ---------------------------------------------------------------------------------
@@ -676,7 +377,9 @@ def _finish_locations(connection: Connection, ids: Collection[int], now: datetim
 def _finish_images(connection: Connection, ids: Collection[str], now: datetime.datetime) -> None:
     connection.execute(
         update(IMAGES)
-        .where(_images.id.in_(ids), _images.status == "pending_delete", ~exists(_pending_rows()))
+        .where(
+            _images.id.in_(ids), _images.status == "pending_delete", ~exists(rules.pending_rows())
+        )
         .values(
             status="deleted",
             deleted=True,
@@ -686,7 +389,7 @@ def _finish_images(connection: Connection, ids: Collection[str], now: datetime.d
     )
 
 
-def _delete_belongings(
+def delete_belongings(
     connection: Connection, images: Collection[str], now: datetime.datetime
 ) -> None:
     for table in BELONGINGS:
@@ -710,72 +413,8 @@ def _what_changed(connection: Connection, finish: Finish) -> Finished:
     )
 
 
-# Restore --------------------------------------------------------------------------------
-
-
-def _lock_unchanged(images: dict[str, Image], seen: Image) -> None:
-    now = images.get(seen.id)
-    if now is None or _state(now) != _state(seen):
-        raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
-
-
-def _reactivate(
-    connection: Connection,
-    image: Image,
-    back: Sequence[Location],
-    leave: Sequence[Location],
-    now: datetime.datetime,
-) -> None:
-    rows = update(LOCATIONS).where(_locations.image_id == image.id)
-    ids = [location.id for location in back]
-    restored = connection.execute(
-        rows.where(
-            _locations.id.in_(ids), _locations.status.in_(("pending_delete", "deleted"))
-        ).values(status="active", deleted=False, deleted_at=None, updated_at=now)
-    )
-    if restored.rowcount != len(ids):
-        raise errors.RestoreRefused(f"image {image.id} has just been scrubbed")
-    # A late copy that is not whole becomes a removed location, so that it is scrubbed.
-    connection.execute(
-        rows.where(_locations.id.in_([location.id for location in leave])).values(
-            status="pending_delete"
-        )
-    )
-    connection.execute(
-        update(IMAGES)
-        .where(_images.id == image.id)
-        .values(status="active", deleted=False, deleted_at=None, updated_at=now)
-    )
-    if image.deleted_at is not None:
-        for table in BELONGINGS:
-            connection.execute(
-                update(table)
-                .where(
-                    table.c.image_id == image.id,
-                    table.c.deleted.is_(True),
-                    table.c.deleted_at == image.deleted_at,
-                )
-                .values(deleted=False, deleted_at=None)
-            )
-
-
-def _undo_reactivation(connection: Connection, image: Image, back: Sequence[Location]) -> None:
-    """Everything as it was read before."""
-    for location in back:
-        connection.execute(
-            update(LOCATIONS)
-            .where(_locations.id == location.id)
-            .values(
-                status=location.status,
-                deleted=True,
-                deleted_at=location.deleted_at,
-                updated_at=location.deleted_at,
-            )
-        )
-    connection.execute(
-        update(IMAGES)
-        .where(_images.id == image.id)
-        .values(status=image.status, deleted=image.deleted, deleted_at=image.deleted_at)
-    )
-    if image.deleted_at is not None:
-        _delete_belongings(connection, [image.id], image.deleted_at)
+def _states(connection: Connection, ids: Collection[str]) -> dict[str, rows.State]:
+    query = select(_images.id, _images.status, _images.deleted, _images.deleted_at)
+    return {
+        row.id: rows.State.of(row) for row in connection.execute(query.where(_images.id.in_(ids)))
+    }

@@ -1,0 +1,184 @@
+"""Gives an image back in Glance's database: what ``--restore`` writes."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection
+
+from scrubber import errors
+from scrubber.model import Image, Location
+from scrubber.sources import rules
+from scrubber.sources.database import DatabaseSource, delete_belongings
+from scrubber.sources.rows import State
+from scrubber.sources.tables import BELONGINGS, IMAGES, LOCATIONS, PROPERTIES
+
+_images = IMAGES.c
+_locations = LOCATIONS.c
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim that forbids a restore.
+
+    :param lapsed: its lease is over, but a paused scrubber may still carry it out.
+    """
+
+    location: int
+    image: str
+    lapsed: bool
+
+
+class RestoringSource(DatabaseSource):
+    """The database source of a process that restores."""
+
+    def give_back(
+        self,
+        image: Image,
+        back: Sequence[Location],
+        leave: Sequence[Location],
+        same: Callable[[Location], bool],
+        lease: float,
+        force: bool,
+    ) -> Held | None:
+        """Make an image active again with these locations, unless a scrubber holds its bytes.
+
+        Written first and looked at again afterwards: a scrubber claims first and looks at
+        the live rows afterwards, so at least one of the two sees the other.
+
+        :param back: the locations that become active.
+        :param leave: those that went as well and are lost: left to be scrubbed.
+        :param same: whether another row is the same object as one of ``back``.
+        :param lease: seconds after which a claim has lapsed.
+        :param force: whether a lapsed claim is passed over.
+        :returns: the claim that forbids it, None when it is done.
+        :raises RestoreRefused: the image has changed since it was read.
+        """
+
+        def work(connection: Connection) -> Held | None:
+            now = self._now(connection)
+            _lock_unchanged(self._images(connection, [image.id], lock=True), image)
+            held = self._held(connection, [*back, *leave], same, now, lease, force)
+            if held is None:
+                _reactivate(connection, image, back, leave, now)
+            return held
+
+        held = self._engine.write(work)
+        if held is not None:
+            return held
+
+        def look_again(connection: Connection) -> Held | None:
+            now = self._now(connection)
+            held = self._held(connection, [], same, now, lease, force)
+            if held is not None:
+                _undo_reactivation(connection, image, back)
+            return held
+
+        return self._engine.write(look_again)
+
+    def _held(
+        self,
+        connection: Connection,
+        own: Sequence[Location],
+        same: Callable[[Location], bool],
+        now: datetime.datetime,
+        lease: float,
+        force: bool,
+    ) -> Held | None:
+        """The first claim on one of the own rows, or on another row of the same object."""
+        own_ids = [location.id for location in own]
+        connection.execute(
+            select(_locations.id).where(_locations.id.in_(own_ids)).with_for_update()
+        )
+        claimed = select(*LOCATIONS.c).where(
+            _locations.deleted.is_(True),
+            _locations.status.in_(("pending_delete", "deleted")),
+            func.coalesce(_locations.updated_at, rules.EPOCH)
+            > func.coalesce(_locations.deleted_at, rules.EPOCH),
+        )
+        lapsed_before = now - datetime.timedelta(seconds=lease)
+        for row in connection.execute(claimed):
+            lapsed = row.updated_at <= lapsed_before
+            if lapsed and force:
+                continue
+            if row.id in own_ids or same(self._reader.location(row)):
+                return Held(row.id, row.image_id, lapsed)
+        return None
+
+    def destroys_encryption_key(self, image_id: str) -> bool:
+        """Whether Glance has destroyed the image's key when the image was deleted."""
+        policy = select(PROPERTIES.c.id).where(
+            PROPERTIES.c.image_id == image_id,
+            PROPERTIES.c.name == "cinder_encryption_key_deletion_policy",
+            PROPERTIES.c.value == "on_image_deletion",
+        )
+        return self._engine.read(lambda c: c.execute(policy).first() is not None)
+
+
+def _lock_unchanged(images: dict[str, Image], seen: Image) -> None:
+    now = images.get(seen.id)
+    if now is None or State.of(now) != State.of(seen):
+        raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
+
+
+def _reactivate(
+    connection: Connection,
+    image: Image,
+    back: Sequence[Location],
+    leave: Sequence[Location],
+    now: datetime.datetime,
+) -> None:
+    rows = update(LOCATIONS).where(_locations.image_id == image.id)
+    ids = [location.id for location in back]
+    restored = connection.execute(
+        rows.where(
+            _locations.id.in_(ids), _locations.status.in_(("pending_delete", "deleted"))
+        ).values(status="active", deleted=False, deleted_at=None, updated_at=now)
+    )
+    if restored.rowcount != len(ids):
+        raise errors.RestoreRefused(f"image {image.id} has just been scrubbed")
+    # A late copy that is not whole becomes a removed location, so that it is scrubbed.
+    connection.execute(
+        rows.where(_locations.id.in_([location.id for location in leave])).values(
+            status="pending_delete"
+        )
+    )
+    connection.execute(
+        update(IMAGES)
+        .where(_images.id == image.id)
+        .values(status="active", deleted=False, deleted_at=None, updated_at=now)
+    )
+    if image.deleted_at is not None:
+        for table in BELONGINGS:
+            connection.execute(
+                update(table)
+                .where(
+                    table.c.image_id == image.id,
+                    table.c.deleted.is_(True),
+                    table.c.deleted_at == image.deleted_at,
+                )
+                .values(deleted=False, deleted_at=None)
+            )
+
+
+def _undo_reactivation(connection: Connection, image: Image, back: Sequence[Location]) -> None:
+    """Everything as it was read before."""
+    for location in back:
+        connection.execute(
+            update(LOCATIONS)
+            .where(_locations.id == location.id)
+            .values(
+                status=location.status,
+                deleted=True,
+                deleted_at=location.deleted_at,
+                updated_at=location.deleted_at,
+            )
+        )
+    connection.execute(
+        update(IMAGES)
+        .where(_images.id == image.id)
+        .values(status=image.status, deleted=image.deleted, deleted_at=image.deleted_at)
+    )
+    if image.deleted_at is not None:
+        delete_belongings(connection, [image.id], image.deleted_at)

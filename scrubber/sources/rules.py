@@ -1,0 +1,97 @@
+"""Conditions on Glance's rows: each kind of row, live, claimed, by one name."""
+
+import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+
+from scrubber.model import Selection
+from scrubber.sources.tables import IMAGES, LOCATIONS
+
+#: Stands for a time that a row does not have.
+EPOCH = datetime.datetime(1970, 1, 1)
+
+images = IMAGES.c
+locations = LOCATIONS.c
+
+
+def is_deleted() -> ColumnElement[bool]:
+    """An image that Glance deleted with delayed_delete."""
+    return and_(images.deleted.is_(True), images.status == "pending_delete")
+
+
+def is_half_deleted() -> ColumnElement[bool]:
+    """An API process that died in mid-delete."""
+    return and_(images.deleted.is_(False), images.status == "pending_delete")
+
+
+def has_removed_location() -> ColumnElement[bool]:
+    """A live image with pending locations: removed ones, or the image is a wreck."""
+    return and_(
+        images.deleted.is_(False), images.status != "pending_delete", exists(pending_rows())
+    )
+
+
+def has_leftover() -> ColumnElement[bool]:
+    """Deleted for good with locations still pending: delayed_delete was switched off."""
+    return and_(images.deleted.is_(True), images.status == "deleted", exists(pending_rows()))
+
+
+def pending_rows() -> Any:
+    """The pending locations of the image that the query is about."""
+    return (
+        select(locations.id)
+        .where(locations.image_id == images.id, locations.status == "pending_delete")
+        .correlate(IMAGES)
+    )
+
+
+def is_live() -> ColumnElement[bool]:
+    """A location whose bytes are in use."""
+    return locations.deleted.is_(False)
+
+
+def is_of_wreck() -> ColumnElement[bool]:
+    """Pending rows of an image that is live: its bytes are in use, whatever the rows say."""
+    other = LOCATIONS.alias()
+    active = exists(
+        select(other.c.id).where(other.c.image_id == images.id, other.c.deleted.is_(False))
+    )
+    return and_(
+        locations.status == "pending_delete",
+        images.deleted.is_(False),
+        images.status != "pending_delete",
+        or_(images.deleted_at.is_not(None), and_(images.status == "active", ~active)),
+    )
+
+
+def is_free(now: datetime.datetime, lease: float) -> ColumnElement[bool]:
+    """Nobody's claim, or one that lapsed."""
+    touched = func.coalesce(locations.updated_at, EPOCH)
+    return or_(
+        touched <= func.coalesce(locations.deleted_at, EPOCH),
+        touched <= now - datetime.timedelta(seconds=lease),
+    )
+
+
+def chosen(selection: Selection) -> list[ColumnElement[bool]]:
+    """What an operator narrowed the run to, as far as the image tells."""
+    rules: list[ColumnElement[bool]] = []
+    if selection.images:
+        rules.append(images.id.in_(selection.images))
+    if selection.owners:
+        rules.append(images.owner.in_(selection.owners))
+    return rules
+
+
+def with_image(rule: ColumnElement[bool]) -> Any:
+    """Locations that follow the rule, with the state of their images."""
+    return (
+        select(
+            *LOCATIONS.c,
+            images.status.label("image_status"),
+            images.deleted.label("image_deleted"),
+        )
+        .join(IMAGES, images.id == locations.image_id)
+        .where(rule)
+    )
