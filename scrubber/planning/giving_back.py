@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from scrubber import errors
 from scrubber.model import Found, Image, Location, Look
@@ -22,6 +23,30 @@ def went_with(image: Image, rows: Iterable[Location]) -> tuple[Location, ...]:
         return ()
     moment = image.deleted_at or max(row.went_at for row in gone)
     return tuple(row for row in gone if row.went_at >= moment - WENT_WITH_IMAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when to when, both included, an image's properties, tags and members went with it."""
+
+    since: datetime.datetime
+    until: datetime.datetime
+
+
+def went_between(image: Image, gone: Sequence[Location]) -> Window | None:
+    """When Glance deleted what belongs to the image; None if it did not come that far.
+
+    It marks the locations first, purges the properties when it saves the image as
+    pending_delete, and deletes tags and members with the image itself.
+
+    :param gone: the locations that went with the image.
+    """
+    until = image.deleted_at
+    if until is None and image.status == "pending_delete":
+        until = image.updated_at
+    if until is None:
+        return None
+    return Window(min((row.went_at for row in gone), default=until), until)
 
 
 def refusal(image: Image, rows: Sequence[Location]) -> str | None:

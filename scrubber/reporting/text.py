@@ -8,6 +8,7 @@ from scrubber.reporting.report import Left, Report, Tally
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _PLAIN_WIDTH = 120
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -72,41 +73,53 @@ def progress(report: Report) -> str:
 
 
 def print_report(report: Report) -> None:
-    """Tables by store and owner, what is left and why, and the summary."""
-    from rich.table import Table
-
+    """Tables by store (and by project, for a dry run), what is left and why, and the summary."""
     console = _console()
-    verb = "would be " if report.rehearsal else ""
-    for title, tallies in (("Store", report.stores), ("Project", report.owners)):
-        if not tallies or (title == "Project" and not report.rehearsal):
-            continue
-        table = Table(title_justify="left")
-        table.add_column(title, overflow="fold")
-        outcomes = [at for at in Outcome if at is not Outcome.LOST and _any(tallies, at)]
-        for heading in ("images " + verb + "scrubbed", *(at.value for at in outcomes), "bytes"):
-            table.add_column(heading, justify="right")
-        for name, tally in sorted(tallies.items()):
-            table.add_row(
-                name or "(none)",
-                str(tally.images_scrubbed),
-                *(str(tally.locations[outcome]) for outcome in outcomes),
-                size(tally.bytes_freed),
-            )
-        console.print(table)
+    if report.stores:
+        console.print(_tally_table("Store", report.stores, report.rehearsal))
+    if report.owners and report.rehearsal:
+        console.print(_tally_table("Project", report.owners, report.rehearsal))
     if report.left:
-        table = Table()
-        for heading in ("Left behind", "locations", "store", "why", "for example image"):
-            table.add_column(heading, overflow="fold")
-        for left in report.left.values():
-            example = left.examples[0]["image"] if left.examples else ""
-            table.add_row(left.outcome.value, str(left.locations), left.store, left.reason, example)
-        console.print(table)
+        console.print(_left_table(report))
     if report.next_due_at:
         console.print(
             f"Not due yet: {counted(report.not_due, 'image')}, the next at "
             f"{report.next_due_at:%Y-%m-%d %H:%M:%S} UTC"
         )
     console.print(summary(report), soft_wrap=True, markup=False, highlight=False)
+
+
+def _tally_table(heading: str, tallies: dict[str, Tally], rehearsal: bool) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="A run would" if rehearsal else None, title_justify="left")
+    outcomes = [at for at in Outcome if at is not Outcome.LOST and _any(tallies, at)]
+    names = {Outcome.DELETED: "delete locations"} if rehearsal else {}
+    table.add_column(heading, overflow="fold")
+    table.add_column("scrub images" if rehearsal else "images scrubbed", justify="right")
+    for outcome in outcomes:
+        table.add_column(names.get(outcome, outcome.value), justify="right")
+    table.add_column("free" if rehearsal else "freed", justify="right")
+    for name, tally in sorted(tallies.items()):
+        table.add_row(
+            name or "(none)",
+            str(tally.images_scrubbed),
+            *(str(tally.locations[outcome]) for outcome in outcomes),
+            size(tally.bytes_freed),
+        )
+    return table
+
+
+def _left_table(report: Report) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="Left behind", title_justify="left")
+    for heading in ("", "locations", "store", "why", "for example image"):
+        table.add_column(heading, overflow="fold")
+    for left in report.left.values():
+        example = left.examples[0]["image"] if left.examples else ""
+        table.add_row(left.outcome.value, str(left.locations), left.store, left.reason, example)
+    return table
 
 
 def _any(tallies: dict[str, Tally], outcome: Outcome) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from scrubber import errors
 from scrubber.model import Image, Location
+from scrubber.planning import giving_back
 from scrubber.sources import rules
 from scrubber.sources.database import DatabaseSource, delete_belongings
 from scrubber.sources.rows import State
@@ -149,14 +150,14 @@ def _reactivate(
         .where(_images.id == image.id)
         .values(status="active", deleted=False, deleted_at=None, updated_at=now)
     )
-    if image.deleted_at is not None:
+    if window := giving_back.went_between(image, [*back, *leave]):
         for table in BELONGINGS:
             connection.execute(
                 update(table)
                 .where(
                     table.c.image_id == image.id,
                     table.c.deleted.is_(True),
-                    table.c.deleted_at == image.deleted_at,
+                    table.c.deleted_at.between(window.since, window.until),
                 )
                 .values(deleted=False, deleted_at=None)
             )
@@ -180,5 +181,5 @@ def _undo_reactivation(connection: Connection, image: Image, back: Sequence[Loca
         .where(_images.id == image.id)
         .values(status=image.status, deleted=image.deleted, deleted_at=image.deleted_at)
     )
-    if image.deleted_at is not None:
-        delete_belongings(connection, [image.id], image.deleted_at)
+    if window := giving_back.went_between(image, back):
+        delete_belongings(connection, [image.id], window.until)
