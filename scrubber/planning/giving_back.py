@@ -42,8 +42,9 @@ def went_between(image: Image, gone: Sequence[Location]) -> Window | None:
     :param gone: the locations that went with the image.
     """
     until = image.deleted_at
-    if until is None and image.status == "pending_delete":
-        until = image.updated_at
+    if until is None and image.status == "pending_delete" and image.updated_at is not None:
+        # Glance stamps the image first, then purges its properties, in one transaction.
+        until = image.updated_at + WENT_WITH_IMAGE
     if until is None:
         return None
     return Window(min((row.went_at for row in gone), default=until), until)

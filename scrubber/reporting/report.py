@@ -11,6 +11,9 @@ from scrubber.model import Candidate, Location, Outcome
 #: So many locations are named for each reason; the rest is a number.
 EXAMPLES = 20
 
+#: So many reasons are told apart.
+REASONS = 200
+
 #: Outcomes in the order in which they are printed.
 OUTCOMES = tuple(outcome for outcome in Outcome if outcome is not Outcome.LOST)
 
@@ -100,6 +103,8 @@ class Report:
         candidate: Candidate,
         location: Location | None,
     ) -> None:
+        if len(self.left) >= REASONS and (outcome, reason, store) not in self.left:
+            reason, store = "other reasons", ""
         left = self.left.setdefault((outcome, reason, store), Left(outcome, reason, store))
         left.locations += 1
         if len(left.examples) < EXAMPLES:

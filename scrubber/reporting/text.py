@@ -90,6 +90,7 @@ def print_report(report: Report) -> None:
 
 
 def _tally_table(heading: str, tallies: dict[str, Tally], rehearsal: bool) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="A run would" if rehearsal else None, title_justify="left")
@@ -102,7 +103,7 @@ def _tally_table(heading: str, tallies: dict[str, Tally], rehearsal: bool) -> "T
     table.add_column("free" if rehearsal else "freed", justify="right")
     for name, tally in sorted(tallies.items()):
         table.add_row(
-            name or "(none)",
+            escape(name) or "(none)",
             str(tally.images_scrubbed),
             *(str(tally.locations[outcome]) for outcome in outcomes),
             size(tally.bytes_freed),
@@ -111,6 +112,7 @@ def _tally_table(heading: str, tallies: dict[str, Tally], rehearsal: bool) -> "T
 
 
 def _left_table(report: Report) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="Left behind", title_justify="left")
@@ -118,7 +120,13 @@ def _left_table(report: Report) -> "Table":
         table.add_column(heading, overflow="fold")
     for left in report.left.values():
         example = left.examples[0]["image"] if left.examples else ""
-        table.add_row(left.outcome.value, str(left.locations), left.store, left.reason, example)
+        table.add_row(
+            left.outcome.value,
+            str(left.locations),
+            escape(left.store),
+            escape(left.reason),
+            example,
+        )
     return table
 
 

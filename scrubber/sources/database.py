@@ -210,15 +210,18 @@ class DatabaseSource:
     def renew(self, claim: Claim) -> frozenset[int]:
         ids = set(claim.locations)
         taken_at = time.monotonic()
+        # Not yet the token of this renewal: another's claim may have it in the same second.
+        tokens = {token for token in (claim.token, claim.renewing) if token}
 
         def work(connection: Connection) -> frozenset[int]:
             token = self._now(connection).replace(microsecond=0) + datetime.timedelta(seconds=1)
             # Set before the rows are: a check in between may see either.
             claim.renewing = token
             ours = select(_locations.id).where(
-                _locations.id.in_(ids), _locations.updated_at.in_([claim.token, token])
+                _locations.id.in_(ids), _locations.updated_at.in_(tokens)
             )
             kept = set(connection.execute(ours.with_for_update()).scalars())
+            tokens.add(token)  # written, should the commit's answer get lost
             connection.execute(
                 update(LOCATIONS).where(_locations.id.in_(kept)).values(updated_at=token)
             )
@@ -332,7 +335,7 @@ class DatabaseSource:
             _finish_locations(connection, finish.locations, now)
             _finish_images(connection, finish.images, now)
             if half:
-                delete_belongings(connection, half, now)
+                delete_belongings(connection, _finished(connection, half), now)
             return _what_changed(connection, finish)
 
         return self._engine.write(work)
@@ -363,6 +366,12 @@ def _lock_images(connection: Connection, ids: Collection[str]) -> list[str]:
     query = select(_images.id, _images.deleted).where(_images.id.in_(ids)).order_by(_images.id)
     rows = connection.execute(query.with_for_update())
     return [row.id for row in rows if not row.deleted]
+
+
+def _finished(connection: Connection, ids: Collection[str]) -> list[str]:
+    """Those of these images that are deleted by now: somebody may have restored one."""
+    query = select(_images.id).where(_images.id.in_(ids), _images.deleted.is_(True))
+    return list(connection.execute(query).scalars())
 
 
 def _finish_locations(connection: Connection, ids: Collection[int], now: datetime.datetime) -> None:

@@ -62,6 +62,7 @@ class RestoringSource(DatabaseSource):
             _lock_unchanged(self._images(connection, [image.id], lock=True), image)
             held = self._held(connection, [*back, *leave], same, now, lease, force)
             if held is None:
+                _see_unscrubbed(connection, image, [*back, *leave])
                 _reactivate(connection, image, back, leave, now)
             return held
 
@@ -123,6 +124,20 @@ def _lock_unchanged(images: dict[str, Image], seen: Image) -> None:
         raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
 
 
+def _see_unscrubbed(connection: Connection, image: Image, seen: Sequence[Location]) -> None:
+    """A row that was finished since it was read looks like that of a late copy.
+
+    :raises RestoreRefused: one is not as it was read.
+    """
+    query = select(_locations.id, _locations.status, _locations.deleted_at)
+    ids = [location.id for location in seen]
+    now = {row.id: row for row in connection.execute(query.where(_locations.id.in_(ids)))}
+    for location in seen:
+        row = now.get(location.id)
+        if row is None or (row.status, row.deleted_at) != (location.status, location.deleted_at):
+            raise errors.RestoreRefused(f"image {image.id} has just been scrubbed")
+
+
 def _reactivate(
     connection: Connection,
     image: Image,
@@ -131,14 +146,11 @@ def _reactivate(
     now: datetime.datetime,
 ) -> None:
     rows = update(LOCATIONS).where(_locations.image_id == image.id)
-    ids = [location.id for location in back]
-    restored = connection.execute(
-        rows.where(
-            _locations.id.in_(ids), _locations.status.in_(("pending_delete", "deleted"))
-        ).values(status="active", deleted=False, deleted_at=None, updated_at=now)
+    connection.execute(
+        rows.where(_locations.id.in_([location.id for location in back])).values(
+            status="active", deleted=False, deleted_at=None, updated_at=now
+        )
     )
-    if restored.rowcount != len(ids):
-        raise errors.RestoreRefused(f"image {image.id} has just been scrubbed")
     # A late copy that is not whole becomes a removed location, so that it is scrubbed.
     connection.execute(
         rows.where(_locations.id.in_([location.id for location in leave])).values(

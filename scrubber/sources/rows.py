@@ -10,6 +10,8 @@ from sqlalchemy import Row
 from scrubber.model import Image, Location
 from scrubber.sources import encryption
 
+_LONGEST_STORE_ID = 255
+
 
 def image(row: Row[Any]) -> Image:
     """A row of ``images``."""
@@ -74,10 +76,12 @@ def _store(meta_data: str | None) -> str | None:
         return None
     try:
         metadata = json.loads(meta_data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise encryption.Unreadable("its metadata is not JSON") from None
     if metadata is None:
         return None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("store"), str | None):
+    store = metadata.get("store", "") if isinstance(metadata, dict) else None
+    # Anybody who may add a location writes this: it must not write log lines as well.
+    if not isinstance(store, str) or not store.isprintable() or len(store) > _LONGEST_STORE_ID:
         raise encryption.Unreadable("its metadata is not what Glance writes")
-    return metadata.get("store")
+    return store or None

@@ -61,7 +61,7 @@ def is_of_wreck() -> ColumnElement[bool]:
         locations.status == "pending_delete",
         images.deleted.is_(False),
         images.status != "pending_delete",
-        or_(images.deleted_at.is_not(None), and_(images.status == "active", ~active)),
+        or_(images.deleted_at.is_not(None), and_(images.status != "queued", ~active)),
     )
 
 

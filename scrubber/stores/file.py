@@ -269,9 +269,17 @@ def _path(url: str) -> str:
         raise errors.Refused("not the URL of a file")
     if not path.startswith("/"):
         raise errors.Refused("the URL names another host or a relative path")
-    if any(odd in path for odd in "\0?#"):
+    if any(odd in path for odd in "\0?#") or not _is_encodable(path):
         raise errors.Refused("the URL holds characters that no image file has")
     return _normal(path)
+
+
+def _is_encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _regular_file(name: str, directory: int) -> os.stat_result:
@@ -292,6 +300,8 @@ def _translated() -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             raise errors.Refused("a symbolic link or a file stands in the path") from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise errors.Refused("the URL names a file longer than files can be named") from None
         if error.errno in _OF_ONE_FILE:
             raise errors.Failed(f"cannot be deleted: {error.strerror}") from None
         raise errors.Unavailable(f"the file system says: {error.strerror}") from None
