@@ -1,0 +1,44 @@
+# Needs python3 >= 3.11 with venv, and make; everything else is installed below .venv and .tox.
+PYTHON ?= python3
+TOX := .venv/bin/tox
+RUN := $(TOX) run
+
+.DEFAULT_GOAL := help
+.PHONY: help lint unit functional test demo bench sample glance clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lint: $(TOX) ## ruff and mypy --strict
+	$(RUN) -e lint
+
+unit: $(TOX) ## tests that need no servers
+	$(RUN) -e unit
+
+functional: $(TOX) ## tests against real Glance, MariaDB and PostgreSQL
+	$(RUN) -e glance,functional
+
+test: $(TOX) ## lint, unit and functional
+	$(RUN) -e glance,lint,unit,functional
+
+demo: $(TOX) ## a scene played against a real Glance
+	$(RUN) -e glance,demo
+
+bench: $(TOX) ## speed on real servers
+	$(RUN) -e glance,bench
+
+sample: $(TOX) ## write etc/scrubber.conf.sample
+	$(RUN) -e sample
+
+glance: $(TOX) ## only install the real Glance that functional, demo and bench use
+	$(RUN) -e glance
+
+$(TOX):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "$(PYTHON) is older than 3.11; set PYTHON=" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check 'tox>=4.11'
+
+clean: ## remove everything that was made here
+	rm -rf .venv .tox build dist *.egg-info .eggs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
