@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from oslo_config import cfg
@@ -41,6 +42,9 @@ _EXIT_STATUS = {
     "failed": COULD_NOT_RUN,
 }
 
+#: So long a database that takes connections and then says nothing is waited for at start.
+_START_SECONDS = 12.0
+
 # What glance-scrubber says, word for word: scripts look for it.
 _RESTORE_AND_DAEMON = (
     "The restore and daemon options should not be set together. "
@@ -61,23 +65,46 @@ def main(argv: Sequence[str]) -> int:
         with ExitStack() as stack:
             program = Program(conf, argv)
             stack.callback(program.close)
-            return program.main()
+            status = program.main()
+            print(end="", flush=True)  # a full disk may show only now
+            return status
     except errors.ScrubberError as error:
-        return _could_not_run(conf, str(error))
+        message = str(error)
     except KeyboardInterrupt:
-        return _could_not_run(conf, "interrupted")
+        message = "interrupted"
     except BrokenPipeError:
-        sys.stdout = None  # whoever read it is gone; Python would complain once more at exit
-        return COULD_NOT_RUN
+        message = ""  # whoever read it is gone and needs no explanation
     except OSError as error:
-        return _could_not_run(conf, str(error))
-
-
-def _could_not_run(conf: cfg.ConfigOpts | None, message: str) -> int:
-    print(f"ERROR: {message}", file=sys.stderr)
-    if conf is not None and conf.format == "json":
-        print_json({"status": "failed", "error": message})
+        message = str(error)
+    except Exception as defect:
+        LOG.exception("A defect in scrubber")
+        message = f"a defect in scrubber, the log has more: {type(defect).__name__}"
+    _could_not_run(message, as_json=_wants_json(conf, argv))
     return COULD_NOT_RUN
+
+
+def _could_not_run(message: str, as_json: bool) -> None:
+    if message:
+        print(f"ERROR: {message}", file=sys.stderr)
+    try:
+        if as_json:
+            print_json({"status": "failed", "error": message})
+        print(end="", flush=True)
+    except OSError:
+        sys.stdout = None  # Python would try, and complain, once more at exit
+
+
+def _wants_json(conf: cfg.ConfigOpts | None, argv: Sequence[str]) -> bool:
+    """Also when the configuration cannot be read: then the command line alone says it."""
+    if conf is not None:
+        wanted: bool = conf.format == "json"
+        return wanted
+    return "--format=json" in argv or ("--format", "json") in pairwise(argv)
+
+
+def _on_terminal() -> bool:
+    """Whether standard output is one; it may also be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _check_combination(conf: cfg.ConfigOpts) -> None:
@@ -144,6 +171,7 @@ class Program:
                 run_once=lambda: self._run(source),
                 wakeup_time=lambda: self._conf.wakeup_time,
                 stop=self._stop,
+                changed=self._slots.changed,
                 on_report=self._print_if_json,
             )
             return DONE
@@ -158,7 +186,10 @@ class Program:
         source = kind(self._engine, self._conf.metadata_encryption_key)
         # At start a database that is down is said at once, not after half a minute.
         self._engine.patience, patience = 0.0, self._engine.patience
-        source.check()
+        try:
+            pool.within(_START_SECONDS, source.check)
+        except TimeoutError as late:
+            raise errors.SourceUnavailable(f"the database does not answer: {late}") from None
         self._engine.patience = patience
         return source
 
@@ -194,7 +225,7 @@ class Program:
     def _once(self, source: DatabaseSource) -> int:
         report = reports.Report(reports.utcnow, rehearsal=self._conf.dry_run)
         run = self._new_run(source, report)
-        if self._conf.format == "text" and sys.stdout.isatty():
+        if self._conf.format == "text" and _on_terminal():
             with_progress(report, run.execute)
         else:
             run.execute()
@@ -202,7 +233,7 @@ class Program:
             print(f"ERROR: {report.failure}", file=sys.stderr)
         if self._conf.format == "json":
             print_json(report.as_dict())
-        elif sys.stdout.isatty() or report.rehearsal:
+        elif _on_terminal() or report.rehearsal:
             text.print_report(report)
         else:
             print(text.summary(report))

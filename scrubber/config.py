@@ -4,7 +4,11 @@ An operator's glance-scrubber.conf is read as it is.  Options that may change wh
 the daemon runs are ``mutable``; :func:`reload` refuses a bad file whole.
 """
 
+import contextlib
+import io
 import logging
+import re
+import sys
 from collections.abc import Sequence
 
 from oslo_config import cfg
@@ -189,6 +193,8 @@ GLANCE_STORE_OPTS = [
 
 STORE_SECTION = "glance_store"
 
+_SECRET = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *db_options.database_opts] if opt.secret)
+
 
 def parser() -> cfg.ConfigOpts:
     """A fresh configuration object that knows all options but those of the stores."""
@@ -196,6 +202,16 @@ def parser() -> cfg.ConfigOpts:
     log.register_options(conf)
     # As upstream's scrubber: a cron job or a journal sees what happens.
     conf.set_default("use_stderr", True)
+    conf.set_default(
+        "default_log_levels",
+        [
+            *log.get_default_log_levels(),
+            "oslo_db=WARN",
+            # What the database says is said by us: no traceback for what is no defect.
+            "oslo_db.sqlalchemy.exc_filters=CRITICAL",
+            "stevedore=WARN",
+        ],
+    )
     conf.register_opts(UPSTREAM_OPTS)
     conf.register_cli_opts(CLI_OPTS)
     conf.register_opts(SCRUBBER_OPTS, group=PROJECT)
@@ -217,41 +233,83 @@ def load(argv: Sequence[str]) -> cfg.ConfigOpts:
 
 
 def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
+    files, flags = _files_and_flags(argv)
+    _check_flags(flags)
+    found = cfg.find_config_files(project=PROJECT)
+    said = io.StringIO()
     try:
-        conf(
-            arguments(argv),
+        with contextlib.redirect_stderr(said):
+            conf([*files, *flags], project=PROJECT, version=__version__, default_config_files=found)
+    except SystemExit as leaving:
+        # The flags are right, so this is the value of such an option in a file.
+        if bad := _INVALID.match(said.getvalue()):
+            raise errors.ConfigError(
+                f"option {bad['option']} in section [DEFAULT] in {_names(files, found)} cannot be "
+                f"used: {bad['reason']}"
+            ) from None
+        sys.stderr.write(said.getvalue())
+        raise leaving from None
+    except cfg.ConfigFilesNotFoundError as missing:
+        names = ", ".join(missing.config_files)
+        raise errors.ConfigError(f"cannot read configuration file {names}") from None
+    except cfg.ConfigFilesPermissionDeniedError as denied:
+        names = ", ".join(denied.config_files)
+        raise errors.ConfigError(f"no permission to read configuration file {names}") from None
+    except cfg.ConfigFileParseError as wrong:
+        # It ends with the line itself, which may be that of a password.
+        message = re.sub(r": (['\"]).*\1$", "", " ".join(str(wrong.msg).split()))
+        raise errors.ConfigError(f"configuration file {wrong.config_file}: {message}") from None
+    except UnicodeDecodeError as error:
+        raise errors.ConfigError(
+            f"configuration file {_names(files, found)} is not UTF-8 text: {error.reason}"
+        ) from None
+    except OSError as error:
+        raise errors.ConfigError(
+            f"cannot read configuration file {error.filename}: {error.strerror}"
+        ) from None
+    except cfg.Error as error:
+        raise errors.ConfigError(" ".join(str(error).split())) from None
+    sys.stderr.write(said.getvalue())
+
+
+_INVALID = re.compile(r"argument --(?P<option>\S+): (?P<reason>.*)")
+
+
+def _names(files: list[str], found: list[str]) -> str:
+    """The files of the command line, or else those that were found."""
+    named = [word for word in files if word not in ("--config-file", "--config-dir")]
+    return ", ".join(word.partition("=")[2] or word for word in named or found)
+
+
+def _check_flags(flags: list[str]) -> None:
+    """Without any file, so that what is wrong is the command line.
+
+    :raises SystemExit: with 2 for a wrong one, with 0 after --help or --version.
+    """
+    try:
+        parser()(
+            flags,
             project=PROJECT,
             version=__version__,
-            default_config_files=cfg.find_config_files(project=PROJECT),
+            default_config_files=[],
+            default_config_dirs=[],
         )
-    except cfg.ConfigFilesNotFoundError as missing:
-        files = ", ".join(missing.config_files)
-        raise errors.ConfigError(f"cannot read configuration file {files}") from None
-    except cfg.ConfigFilesPermissionDeniedError as denied:
-        files = ", ".join(denied.config_files)
-        raise errors.ConfigError(f"no permission to read configuration file {files}") from None
-    except cfg.ConfigFileParseError as bad:
-        message = " ".join(str(bad.msg).split())
-        raise errors.ConfigError(f"configuration file {bad.config_file}: {message}") from None
-    except (cfg.Error, UnicodeDecodeError) as bad:
-        raise errors.ConfigError(" ".join(str(bad).split())) from None
+    except SystemExit as leaving:
+        # oslo.config says 1 for a flag's bad value, where argparse says 2.
+        raise SystemExit(2 if leaving.code else 0) from None
 
 
 def _read_all(conf: cfg.ConfigOpts) -> None:
     """Convert every value now, so that a bad one is an error here and not in mid-run."""
-    for group, opts in _all_opts():
-        section = group or "DEFAULT"
-        for opt in opts:
-            try:
-                value = conf[group][opt.dest] if group else conf[opt.dest]
-            except (cfg.Error, ValueError) as bad:
-                where = conf.get_location(opt.dest, group)
-                place = f" in {where.detail}" if where and where.detail else ""
-                raise errors.ConfigError(
-                    f"option {opt.name} in section [{section}]{place} cannot be used: "
-                    f"{_reason(bad, opt)}"
-                ) from None
-            del value
+    for name in conf:
+        try:
+            value = conf[name]
+        except (cfg.Error, ValueError) as bad:
+            raise _bad_value(conf, name, None, bad) from None
+        if value is None and name in _NEEDED:
+            raise _bad_value(conf, name, None, ValueError("it has no value"))
+        if isinstance(value, cfg.ConfigOpts.GroupAttr):
+            check_section(conf, name)
     scrubber = conf[PROJECT]
     if scrubber.call_timeout >= scrubber.claim_lease:
         raise errors.ConfigError(
@@ -266,11 +324,38 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
         )
 
 
-def _reason(bad: Exception, opt: cfg.Opt) -> str:
-    if opt.secret:
-        return "wrong form"
-    # oslo.config says: Value for option x from LocationInfo(...) is not valid: <reason>
-    return " ".join(str(bad).rpartition("is not valid: ")[2].split())
+#: An empty number is None to oslo.config, whatever the default is.
+_NEEDED = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *CLI_OPTS] if opt.default is not None)
+
+
+def check_section(conf: cfg.ConfigOpts, section: str) -> None:
+    """Convert every value of a section.
+
+    :raises ConfigError: one cannot be used.
+    """
+    for name in conf[section]:
+        try:
+            value = conf[section][name]
+        except (cfg.Error, ValueError) as bad:
+            raise _bad_value(conf, name, section, bad) from None
+        if value is None and section == PROJECT:
+            raise _bad_value(conf, name, section, ValueError("it has no value"))
+
+
+def _bad_value(
+    conf: cfg.ConfigOpts, name: str, section: str | None, bad: Exception
+) -> errors.ConfigError:
+    # oslo.config says: Value for option x from LocationInfo(...'file') is not valid: <reason>
+    where, _, reason = str(bad).rpartition(" is not valid: ")
+    file = re.search(r"detail='(.*)'\)$", where)
+    if name in _SECRET:
+        # What is substituted may be a part of it.
+        reason = "wrong form; write $$ for each $ in it"
+    return errors.ConfigError(
+        f"option {name} in section [{section or 'DEFAULT'}] in "
+        f"{file[1] if file else ', '.join(conf.config_file or ['the configuration'])} "
+        f"cannot be used: {' '.join(reason.split())}"
+    )
 
 
 def reload(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
@@ -289,8 +374,8 @@ _TRUE = frozenset({"true", "1", "on", "yes"})
 _FALSE = frozenset({"false", "0", "off", "no"})
 
 
-def arguments(argv: Sequence[str]) -> list[str]:
-    """The command line as oslo.config wants it.
+def _files_and_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line as oslo.config wants it, in two parts.
 
     Files come first, since a file named after a flag would override that flag; and
     ``--daemon true|false``, ``--daemon=…``, ``-D …`` become ``--daemon`` or ``--nodaemon``.
@@ -314,7 +399,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
             rest.append(_daemon_flag(word, value if value or equals else "true"))
         else:
             rest.append(word)
-    return files + rest
+    return files, rest
 
 
 def _daemon_flag(word: str, value: str) -> str:
@@ -333,20 +418,14 @@ def on_command_line(conf: cfg.ConfigOpts, name: str) -> bool:
 
 def setup_logging(conf: cfg.ConfigOpts) -> None:
     """Logs go where the oslo.log options say; libraries speak up only when something is wrong."""
-    log.set_defaults(
-        default_log_levels=[*log.get_default_log_levels(), "oslo_db=WARN", "stevedore=WARN"]
-    )
-    log.setup(conf, PROJECT, version=__version__)
+    try:
+        log.setup(conf, PROJECT, version=__version__)
+    except log.LogConfigError as bad:
+        raise errors.ConfigError(
+            f"option log_config_append in section [DEFAULT] cannot be used: {bad}"
+        ) from None
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-
-
-def _all_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
-    return [
-        (None, [*UPSTREAM_OPTS, *CLI_OPTS]),
-        (PROJECT, SCRUBBER_OPTS),
-        (STORE_SECTION, GLANCE_STORE_OPTS),
-    ]
 
 
 #: Command line options that an operator may want in the file as well.

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -53,6 +53,7 @@ class Piece:
 class Job:
     """A claimed image on its way through the stores, one piece after another.
 
+    :param deleted: identities of its pieces that are done with: two rows may be one object.
     :param held: how many pieces are missing in a store that has not proved itself.
     :param complete: whether all that its rows name is gone, as far as it got.
     """
@@ -62,6 +63,7 @@ class Job:
     todo: deque[Piece]
     stores: frozenset[str]
     complete: bool = True
+    deleted: set[str] = field(default_factory=set)
     held: int = 0
 
     @property
@@ -110,6 +112,10 @@ class StoreState:
         except errors.Unavailable as unavailable:
             self.stop(str(unavailable))
             return
+        except Exception as error:
+            LOG.exception("The driver of store %s failed", self.name)
+            self.stop(f"defect in the driver: {type(error).__name__}")
+            return
         self.proof = Proof.PROVEN if self._accepted else judge(looks)
         if self.proof is Proof.DISPROVED:
             self.stop(
@@ -123,8 +129,10 @@ class StoreState:
             self._proven_again.wait()
             return
         self._proving_again = True
-        self.prove(canaries, timeout)
-        self._proven_again.set()
+        try:
+            self.prove(canaries, timeout)
+        finally:
+            self._proven_again.set()
 
     def look(self, locations: Sequence[Location], timeout: float) -> Looks:
         return call(self.driver, self.driver.look, _targets(locations), timeout=timeout)
@@ -226,16 +234,19 @@ class Dispatcher:
 
     def wait_below(self, queued: int) -> None:
         """Until less than so much work is queued, or the run is to stop."""
-        while self._queued >= queued and not self._ending:
+        while self._queued >= queued and not self.ending:
             self._slots.changed.wait()
 
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""
-        while self._in_flight or (self._queued and not self._ending):
-            self._slots.changed.wait()
-        for store in self._stores:
-            while store.queue:
+        while True:
+            # At once, not after what is in flight: that may hang. What follows in an image
+            # may queue up in any store, even in a new one.
+            while self.ending and (store := self._next_store()):
                 self._conclude(*store.queue.pop(), LOST)
+            if not self._in_flight and not self._queued:
+                break
+            self._slots.changed.wait()
         if self._failure:
             raise self._failure
 
@@ -245,7 +256,8 @@ class Dispatcher:
         self._slots.changed.ring()
 
     @property
-    def _ending(self) -> bool:
+    def ending(self) -> bool:
+        """Whether nothing more is sent."""
         return bool(self._stop or self._failure)
 
     def close(self) -> None:
@@ -257,9 +269,13 @@ class Dispatcher:
 
     def _fill_slots(self) -> None:
         while not self._closing:
-            while self._slots.free and not self._ending and (store := self._next_store()):
-                self._in_flight += 1
-                self._slots.spawn(self._send, store, self._next_batch(store))
+            try:
+                while self._slots.free and not self.ending and (store := self._next_store()):
+                    batch = self._next_batch(store)
+                    self._in_flight += 1
+                    self._slots.spawn(self._send, store, batch)
+            except Exception as defect:
+                self.abort(defect)
             self._slots.changed.wait()
 
     def _next_store(self) -> StoreState | None:
@@ -323,7 +339,7 @@ class Dispatcher:
         hindrances: list[Verdict | None] = []
         for (job, piece), reason in zip(batch, reasons, strict=True):
             verdict: Verdict | None = None
-            if self._ending or piece.location.id not in ours:
+            if self.ending or piece.location.id not in ours:
                 verdict = LOST
             elif piece.identity in used:
                 verdict = Verdict(Outcome.SHARED)
@@ -362,6 +378,8 @@ class Dispatcher:
         try:
             timed = call(store.driver, _timed, store.driver, _targets(locations), self._proceed())
             answers = timed.answers
+            if len(answers) != len(locations):
+                raise ValueError(f"{len(answers)} answers for {len(locations)} locations")
             tried = sum(not isinstance(answer, errors.NotSent) for answer in answers)
             if tried:
                 store.pace.learn(tried, timed.seconds)
@@ -381,7 +399,7 @@ class Dispatcher:
         until = time.monotonic() + CALL_SECONDS
 
         def proceed() -> bool:
-            return not self._ending and time.monotonic() < until
+            return not self.ending and time.monotonic() < until
 
         return proceed
 
@@ -415,13 +433,13 @@ class Dispatcher:
 
     def _conclude(self, job: Job, piece: Piece, verdict: Verdict) -> None:
         """Settle a piece and those that follow it, and queue what their images still have."""
-        if verdict is NOT_SENT and not self._ending:
+        if verdict is NOT_SENT and not self.ending:
             piece.store.queue.push(job.candidate.image.owner, (job, piece))
             return
         followers = self._followers.pop(piece.identity)
         self._advance(job, piece, verdict)
         for follower, same in followers:
-            if verdict.outcome is Outcome.LOST and not self._ending:
+            if verdict.outcome is Outcome.LOST and not self.ending:
                 self.push(follower)  # nothing was deleted: now it is its turn
             elif verdict is HELD:
                 same.store.missing.append((follower, same))
@@ -433,6 +451,10 @@ class Dispatcher:
 
     def _advance(self, job: Job, piece: Piece, verdict: Verdict) -> None:
         job.todo.popleft()
+        if verdict.outcome is not None and verdict.outcome.done:
+            job.deleted.add(piece.identity)
         self._settle(job, piece, verdict)
-        if job.todo:
+        if job.todo and job.todo[0].identity in job.deleted:
+            self._advance(job, job.todo[0], Verdict(Outcome.SHARED))
+        elif job.todo:
             self.push(job)

@@ -174,8 +174,10 @@ class Signals:
     ) -> None:
         self._handlers = handlers
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in handlers:
-            signal.signal(number, lambda got, _frame: at_once(signal.Signals(got)))
+        self._before = {
+            number: signal.signal(number, lambda got, _frame: at_once(signal.Signals(got)))
+            for number in handlers
+        }
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._task = Task(self._listen)
 
@@ -186,11 +188,11 @@ class Signals:
                     handler()
 
     def close(self) -> None:
-        """Give the signals back their defaults."""
+        """Give the signals back to whom they had before."""
         self._task.kill()
         signal.set_wakeup_fd(-1)
-        for number in self._handlers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         os.close(self._read)
         os.close(self._write)
 

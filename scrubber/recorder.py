@@ -6,6 +6,7 @@ stay pending.
 """
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class Recorder:
     """Writes to the source in batches, in a green thread of its own.
 
     :param lease: seconds a claim holds, now.
-    :param patience: seconds that a finish may be retried once the run should end.
+    :param patience: seconds that a finish may be retried once the run should end, 0 for ever.
     :param on_trouble: told that a finish failed: nothing more should be deleted meanwhile.
     """
 
@@ -130,7 +131,7 @@ class Recorder:
             except errors.ScrubberError as error:
                 self._on_trouble(error)
                 if self._ending and give_up is None:
-                    give_up = time.monotonic() + self._patience()
+                    give_up = time.monotonic() + (self._patience() or math.inf)
                 if give_up is not None and time.monotonic() >= give_up:
                     self._could_not_record(locations, error)
                     return

@@ -131,11 +131,13 @@ class Run:
                 for job in self._claim(plans):
                     self._dispatcher.push(job)
                 self._dispatcher.wait_below(self._settings().page_size)
-                if self._stop:
+                if self._dispatcher.ending:
                     break
         finally:
-            self._dispatcher.drain()
-            self._settle_missing()
+            try:
+                self._dispatcher.drain()
+            finally:
+                self._settle_missing()
 
     def _abort(self, failure: Exception) -> None:
         self._dispatcher.abort(failure)
@@ -226,7 +228,7 @@ class Run:
         for plan in plans:
             if not plan.actionable:
                 self._report_left(plan)
-                if not plan.candidate.locations and plan.whole:
+                if not plan.candidate.locations and plan.whole and not plan.candidate.obstacle:
                     self._finish_image(plan.candidate, frozenset())
         if not by_image:
             return
@@ -267,6 +269,8 @@ class Run:
             outcome, reason = left.verdict.outcome, left.verdict.reason
             assert outcome is not None
             self.report.record(plan.candidate, left.location, left.store, outcome, reason)
+        if plan.candidate.obstacle and not plan.candidate.locations:
+            self.report.leave_image(plan.candidate, NO_STORE)
 
     def _finish_external(self, job: Job, location: Location) -> None:
         LOG.warning(
@@ -313,7 +317,7 @@ class Run:
             state.missing.clear()
 
     def _verdict_on_missing(self, state: StoreState) -> Verdict:
-        if self._stop:
+        if self._dispatcher.ending:
             return LOST
         missing, touched = len(state.missing), state.touched
         holds_something = state.driver.vouches_for_itself

@@ -53,15 +53,21 @@ def serve(
     run_once: Callable[[], Report],
     wakeup_time: Callable[[], float],
     stop: pool.Flag,
+    changed: pool.Bell,
     on_report: Callable[[Report], None],
 ) -> None:
-    """Run, wait, run again, until ``stop``; a run that fails is followed by the next."""
+    """Run, wait, run again, until ``stop``; a run that fails is followed by the next.
+
+    :param changed: rings when ``stop`` is set or ``wakeup_time`` may have changed.
+    """
     while not stop:
         started = time.monotonic()
         report = run_once()
         LOG.info("Run ended after %.1f s: %s", time.monotonic() - started, text.summary(report))
         on_report(report)
-        stop.wait(max(1.0, wakeup_time()))
+        ended = time.monotonic()
+        while not stop and (left := ended + max(1.0, wakeup_time()) - time.monotonic()) > 0:
+            changed.wait(left)
 
 
 def reloader(apply: Callable[[], None]) -> Callable[[], None]:

@@ -95,6 +95,11 @@ class Report:
         if outcome.left:
             self._leave(outcome, reason, store, candidate, location)
 
+    def leave_image(self, candidate: Candidate, store: str) -> None:
+        """An image is left as it is though none of its locations is."""
+        assert candidate.obstacle is not None
+        self._leave(candidate.obstacle.outcome, candidate.obstacle.reason, store, candidate, None)
+
     def _leave(
         self,
         outcome: Outcome,

@@ -54,7 +54,7 @@ def summary(report: Report) -> str:
         parts.append(f"{counted(report.claimed_elsewhere, 'image')} claimed by another scrubber")
     line = f"{report.status}: {', '.join(parts)}"
     reasons = [f"{left.locations} {left.outcome.value}: {left.reason}" for left in _most(report)]
-    return "; ".join([line, *reasons, *report.alarms])
+    return " ".join("; ".join([line, *reasons, *report.alarms]).split())
 
 
 def _most(report: Report, so_many: int = 3) -> list[Left]:

@@ -50,6 +50,7 @@ class DatabaseSource:
         self._recent_live: set[int] = set()
 
     def check(self) -> None:
+        self._engine.connect()
         try:
             self._engine.read(_select_all_columns)
         except errors.SourceError as error:
@@ -114,7 +115,16 @@ class DatabaseSource:
 
     def _deleted_candidates(self, images: list[Image]) -> list[Candidate]:
         found = self._locations_of(images)
-        return [kinds.deleted(image, found.get(image.id, [])) for image in images]
+        candidates = [kinds.deleted(image, found.get(image.id, [])) for image in images]
+        return self._without_finished(candidates)
+
+    def _without_finished(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Another scrubber may finish an image between our two reads: then it looks stuck."""
+        bare = [candidate.image.id for candidate in candidates if not candidate.locations]
+        if not bare:
+            return candidates
+        pending = {image.id for image in self.images(bare).values() if image.status != "deleted"}
+        return [at for at in candidates if at.locations or at.image.id in pending]
 
     def _removed_candidates(self, images: list[Image]) -> list[Candidate]:
         found = self._locations_of(images)

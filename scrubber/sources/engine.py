@@ -36,7 +36,7 @@ _DRIVERS = {
     "postgresql+pg8000": ("postgresql+pg8000", "pg8000"),
 }
 _EXTRA = {"psycopg2": "scrubber[postgresql]", "pg8000": "pg8000"}
-_USE_INSTEAD = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_USE_INSTEAD = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "sqlite": "sqlite"}
 
 _WRITE = "scrubber_write"
 _CONNECT_SECONDS = "10"
@@ -67,7 +67,8 @@ class Engine:
             # A green thread waits for a connection sooner than it opens one: that costs
             # more than most queries, and databases have better uses for connections.
             max_overflow=0,
-            pool_timeout=options.pool_timeout,
+            # SQLite's pool has none, and oslo.db does not know that.
+            pool_timeout=None if url.get_backend_name() == "sqlite" else options.pool_timeout,
         )
         self.dialect: str = self._engine.dialect.name
         if self.dialect == "sqlite":
@@ -86,6 +87,18 @@ class Engine:
             return version >= (10, 6)
         return self.dialect == "mysql" and version >= (8, 0, 1)
 
+    def connect(self) -> None:
+        """See that the server is there and lets us in.
+
+        :raises ConfigError: the driver does not know an argument of the URL.
+        """
+        try:
+            self.read(lambda _connection: None)
+        except TypeError as error:
+            raise errors.ConfigError(
+                f"option connection in section [database] cannot be used: {error}"
+            ) from None
+
     def read(self, work: Callable[[Connection], T]) -> T:
         return self._transaction(work, write=False)
 
@@ -97,7 +110,7 @@ class Engine:
         return self._transaction(work, write=True)
 
     def _transaction(self, work: Callable[[Connection], T], write: bool) -> T:
-        give_up = time.monotonic() + self.patience
+        started = time.monotonic()
         pause = 0.01
         while True:
             try:
@@ -109,7 +122,9 @@ class Engine:
                 conflict = _is_conflict(error)
                 if not conflict and not _is_connection_lost(error):
                     raise errors.SourceError(f"the database refuses: {_reason(error)}") from error
-                if self._stop or time.monotonic() + pause > give_up:
+                # A conflict is no outage: it passes, also where an outage is said at once.
+                patience = Engine.patience if conflict else self.patience
+                if self._stop or time.monotonic() + pause > started + patience:
                     raise errors.SourceUnavailable(
                         f"the database does not answer: {_reason(error)}"
                     ) from error

@@ -160,6 +160,7 @@ class FileDriver(base.Driver):
     def _parent(self, target: Target, opened: "_Opened") -> Iterator[tuple[int, str]]:
         """The directory that holds the file, reached without following a link, and its name."""
         root, rest = self._place(_path(target.url))
+        root.check_unlinked(rest)
         directory = opened.root(root)
         *folders, name = rest.split("/")
         with _translated():
@@ -188,6 +189,7 @@ class _Root:
         self.path = _normal(path)
         self.real = os.path.realpath(path)
         self.holds_something = False
+        self._linked: set[str] = set()
         self._probed: os.stat_result | None = None
 
     def below(self, path: str) -> str | None:
@@ -199,8 +201,7 @@ class _Root:
     def probe(self) -> None:
         self.real = os.path.realpath(self.path)
         try:
-            with os.scandir(self.real) as entries:
-                self.holds_something = next(entries, None) is not None
+            self._scan()
             self._probed = os.stat(self.real)
         except OSError as error:
             raise self._unavailable(error.strerror) from None
@@ -208,6 +209,28 @@ class _Root:
             raise self._unavailable(
                 "no permission to read and write; run scrubber as the user of glance-api"
             )
+
+    def _scan(self) -> None:
+        """See whether there is anything, and which files somebody has made links to.
+
+        A live image may be read through such a link; nobody else would tell.
+        """
+        names, linked = 0, set()
+        with os.scandir(self.real) as entries:
+            for entry in entries:
+                names += 1
+                if entry.is_symlink():
+                    linked.add(os.path.realpath(entry.path))
+        self.holds_something = names > 0
+        self._linked = linked
+
+    def check_unlinked(self, rest: str) -> None:
+        """See that no symbolic link in the directory leads to this file.
+
+        :raises Refused: one does.
+        """
+        if self._linked and f"{self.real}/{rest}" in self._linked:
+            raise errors.Refused("a symbolic link beside it leads to this file")
 
     def open(self) -> int:
         """A descriptor of the directory, if it still is the one that was probed."""

@@ -9,7 +9,7 @@ from stevedore.driver import DriverManager
 from stevedore.extension import ExtensionManager
 
 from scrubber import errors
-from scrubber.config import STORE_SECTION
+from scrubber.config import STORE_SECTION, check_section
 from scrubber.model import Location
 from scrubber.stores import base, uri
 
@@ -110,6 +110,7 @@ def build(conf: cfg.ConfigOpts) -> Stores:
             undriven[store] = kind
             continue
         conf.register_opts(driver.options(), group=section)
+        check_section(conf, section)
         drivers.append(driver(store, section, conf[section]))  # type: ignore[call-arg]
     if not drivers and not undriven:
         raise errors.ConfigError(
