@@ -1,5 +1,6 @@
 """The console script: signals and green threads first, then everything else."""
 
+import io
 import signal
 import sys
 
@@ -10,6 +11,9 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 def main() -> int:
     from scrubber import pool
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a store may have any name
     # Before anything imports sockets, locks or threads.
     pool.patch()
     from scrubber import cli

@@ -6,10 +6,10 @@ its way at a time.
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from scrubber import errors, pool
@@ -31,11 +31,15 @@ from scrubber.planning.order import FairQueue, Pace
 from scrubber.planning.proof import Proof, judge
 from scrubber.sources.base import Claim, Source
 from scrubber.stores import base
+from scrubber.stores.call import call
 
 LOG = logging.getLogger(__name__)
 
 #: After so many seconds a batch starts no further delete: the rest is queued once more.
 CALL_SECONDS = 1.0
+
+#: So many missing objects are held for a verdict at the end of a run; more stop the store.
+MOST_MISSING = 2000
 
 T = TypeVar("T")
 
@@ -46,6 +50,7 @@ class Piece:
 
     location: Location
     store: "StoreState"
+    root: str
     identity: str
 
 
@@ -85,6 +90,19 @@ HELD = Verdict(None)
 NOT_SENT = Verdict(Outcome.LOST, "not sent")
 
 
+@dataclass(eq=False, slots=True)
+class RootState:
+    """A root of a store during one run, and what is missing there.
+
+    :param missing: pieces that were not found and wait for a verdict at the end of the run.
+    """
+
+    proof: Proof = Proof.UNPROVEN
+    touched: int = 0
+    missing: list[tuple[Job, Piece]] = field(default_factory=list)
+    again: pool.Flag | None = None
+
+
 class StoreState:
     """A store during one run: its queue, its pace, and whether it is believed."""
 
@@ -93,73 +111,66 @@ class StoreState:
         self.name = driver.store
         self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
         self.pace = Pace()
-        self.proof = Proof.UNPROVEN
+        self.roots: defaultdict[str, RootState] = defaultdict(RootState)
         self.stopped: str | None = None
-        self.touched = 0
-        self.missing: list[tuple[Job, Piece]] = []
         self._accepted = accepted
-        self._proving_again = False
-        self._proven_again = pool.Flag()
 
-    def prove(self, canaries: Sequence[Location], timeout: float) -> None:
+    def prove(self, canaries: dict[str, list[Location]], timeout: float) -> None:
         """See that this is the store we think; else it is stopped for this run.
 
-        :param canaries: live locations that should be there.
+        :param canaries: for each root some live locations that should be there.
         """
-        try:
+        with self._stopping_on_trouble():
             call(self.driver, self.driver.probe, timeout=timeout)
-            looks = self.look(canaries, timeout)
-        except errors.Unavailable as unavailable:
-            self.stop(str(unavailable))
-            return
-        except Exception as error:
-            LOG.exception("The driver of store %s failed", self.name)
-            self.stop(f"defect in the driver: {type(error).__name__}")
-            return
-        self.proof = Proof.PROVEN if self._accepted else judge(looks)
-        if self.proof is Proof.DISPROVED:
+            for root, locations in canaries.items():
+                self._prove_root(root, locations, timeout)
+
+    def _prove_root(self, root: str, canaries: list[Location], timeout: float) -> None:
+        looks = self.look(canaries, timeout)
+        state = self.roots[root]
+        state.proof = judge(looks)
+        if state.proof is Proof.DISPROVED and not self._accepted:
+            missing = sum(isinstance(look, errors.Gone) for look in looks)
+            where = f" in {root}" if root else ""
             self.stop(
-                f"none of {len(looks)} live images looked up there is found: is it mounted, and "
-                f"the right one? If it is, run once with --accept-missing {self.name}"
+                f"of {len(looks)} live images looked up{where} {missing} are missing: is it "
+                f"mounted, and the right one? If it is, run once with --accept-missing {self.name}"
             )
 
-    def prove_once_more(self, canaries: Sequence[Location], timeout: float) -> None:
-        """After the first object that is missing: the store may have gone since it was proven."""
-        if self._proving_again:
-            self._proven_again.wait()
+    def prove_once_more(self, root: str, canaries: list[Location], timeout: float) -> None:
+        """After the first object that is missing: the root may have gone since it was proven."""
+        state = self.roots[root]
+        if state.again is not None:
+            state.again.wait()
             return
-        self._proving_again = True
+        state.again = pool.Flag()
         try:
-            self.prove(canaries, timeout)
+            with self._stopping_on_trouble():
+                self._prove_root(root, canaries, timeout)
         finally:
-            self._proven_again.set()
+            state.again.set()
+
+    def believes(self, root: str) -> bool:
+        """Whether what is missing in that root was deleted before."""
+        return self._accepted or self.roots[root].proof is Proof.PROVEN
 
     def look(self, locations: Sequence[Location], timeout: float) -> Looks:
         return call(self.driver, self.driver.look, _targets(locations), timeout=timeout)
+
+    @contextmanager
+    def _stopping_on_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except errors.Unavailable as unavailable:
+            self.stop(str(unavailable))
+        except Exception as error:
+            LOG.exception("The driver of store %s failed", self.name)
+            self.stop(f"defect in the driver: {type(error).__name__}")
 
     def stop(self, reason: str) -> None:
         if self.stopped is None:
             LOG.error("Store %s is stopped for this run: %s", self.name, reason)
             self.stopped = reason
-
-
-def call(
-    driver: base.Driver, method: Callable[..., T], *args: object, timeout: float | None = None
-) -> T:
-    """A store call, in a native thread where it blocks.
-
-    :param timeout: seconds; None waits for the end: a delete that was sent is not forgotten.
-    :raises Unavailable: no answer in time.
-    """
-    run = partial(method, *args)
-    if driver.abilities.blocks:
-        run = partial(pool.blocking, run)
-    if timeout is None:
-        return run()
-    try:
-        return pool.within(timeout, run)
-    except TimeoutError as late:
-        raise errors.Unavailable(str(late)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +315,11 @@ class Dispatcher:
     def _carry_out(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> list[Verdict]:
         try:
             hindrances = self._hindrances(store, batch)
-        except (errors.SourceUnavailable, errors.UnreadableLive) as error:
+        except errors.SourceUnavailable as error:
             return [Verdict(Outcome.WAITING, str(error))] * len(batch)
+        except errors.ScrubberError as error:
+            self.abort(error)
+            return [LOST] * len(batch)
         allowed = [
             entry for entry, hindrance in zip(batch, hindrances, strict=True) if hindrance is None
         ]
@@ -330,7 +344,7 @@ class Dispatcher:
             [(job.claim, job.candidate, piece.location) for job, piece in batch]
         )
         self._live.refresh()
-        used = self._live.used(piece.identity for _, piece in batch)
+        used = self._live.used([(piece.identity, piece.location.id) for _, piece in batch])
         written = self._live.being_written(
             [(piece.identity, job.candidate.image.id) for job, piece in batch]
         )
@@ -383,7 +397,6 @@ class Dispatcher:
             tried = sum(not isinstance(answer, errors.NotSent) for answer in answers)
             if tried:
                 store.pace.learn(tried, timed.seconds)
-                store.touched += tried
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
             answers = [unavailable] * len(locations)
@@ -404,14 +417,15 @@ class Dispatcher:
         return proceed
 
     def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
+        if isinstance(answer, errors.NotSent):
+            return NOT_SENT
+        store.roots[piece.root].touched += 1
         if isinstance(answer, Deleted):
             return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
         if isinstance(answer, errors.Gone):
             return self._judge_missing(store, job, piece)
         if isinstance(answer, errors.Refused | errors.Unsupported):
             return Verdict(Outcome.REFUSED, str(answer))
-        if isinstance(answer, errors.NotSent):
-            return NOT_SENT
         if isinstance(answer, errors.Unavailable):
             store.stop(str(answer))
         if isinstance(answer, errors.Unavailable | errors.Throttled | errors.InUse):
@@ -420,13 +434,18 @@ class Dispatcher:
 
     def _judge_missing(self, store: StoreState, job: Job, piece: Piece) -> Verdict:
         """Not there: deleted before, or is the store not what we think?"""
-        if store.proof is Proof.PROVEN:
-            store.prove_once_more(self._live.canaries(store.driver), self._call_timeout())
+        root = store.roots[piece.root]
+        if root.proof is Proof.PROVEN:
+            canaries = self._live.canaries(store.driver).get(piece.root, [])
+            store.prove_once_more(piece.root, canaries, self._call_timeout())
         if store.stopped:
             return Verdict(Outcome.WAITING, store.stopped)
-        if store.proof is Proof.PROVEN:
+        if store.believes(piece.root):
             return Verdict(Outcome.GONE)
-        store.missing.append((job, piece))
+        if len(root.missing) >= MOST_MISSING:
+            store.stop(f"more than {MOST_MISSING} objects are missing, and nothing proves it")
+            return Verdict(Outcome.WAITING, store.stopped or "")
+        root.missing.append((job, piece))
         return HELD
 
     # Verdicts -------------------------------------------------------------------------
@@ -442,7 +461,7 @@ class Dispatcher:
             if verdict.outcome is Outcome.LOST and not self.ending:
                 self.push(follower)  # nothing was deleted: now it is its turn
             elif verdict is HELD:
-                same.store.missing.append((follower, same))
+                same.store.roots[same.root].missing.append((follower, same))
                 self._advance(follower, same, HELD)
             elif verdict.outcome is not None and verdict.outcome.done:
                 self._advance(follower, same, Verdict(Outcome.SHARED))

@@ -10,6 +10,7 @@ from scrubber.planning import safety
 from scrubber.planning.proof import CANARIES
 from scrubber.sources.base import LiveLocation, Source
 from scrubber.stores import base
+from scrubber.stores.call import call
 from scrubber.stores.registry import Stores
 
 LOG = logging.getLogger(__name__)
@@ -18,54 +19,91 @@ LOG = logging.getLogger(__name__)
 class LiveReferences:
     """The identities of all live locations, and a few locations to prove each store by.
 
+    Those of pending locations are in it, too: a restore can make one live in mid-run.
+
     :param tolerate: whether a live location that cannot be read is passed over.
+    :param call_timeout: seconds for a store to say what URLs stand for.
     """
 
-    def __init__(self, source: Source, stores: Stores, tolerate: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        stores: Stores,
+        tolerate: Callable[[], bool],
+        call_timeout: Callable[[], float],
+    ) -> None:
         self._source = source
         self._stores = stores
         self._tolerate = tolerate
+        self._call_timeout = call_timeout
         self._index: safety.LiveIndex | None = None
-        self._canaries: dict[str, _Sample] = {}
+        self._canaries: dict[str, dict[str, _Sample]] = {}
+        self._one_at_a_time = pool.Lock()
+        self._failure: Exception | None = None
 
     def load(self, page_size: int) -> None:
         """Read all of them, the first time it is called.
 
         :raises UnreadableLive: one cannot be read, and that is not tolerated.
         """
-        if self._index is not None:
-            return
-        self._index = safety.LiveIndex.of(
-            entry
-            for page in self._source.live_locations(page_size)
-            for entry in self._entries(page)
-        )
-        LOG.debug("Read %d identities of live locations.", len(self._index))
+        with self._one_at_a_time:
+            if self._index is None:
+                for driver in self._stores.drivers.values():
+                    self._resolve(driver)
+                self._index = safety.LiveIndex.of(self._all_entries(page_size))
+                LOG.debug("Read %d identities of locations.", len(self._index))
+
+    def _resolve(self, driver: base.Driver) -> None:
+        try:
+            call(driver, driver.resolve, timeout=self._call_timeout())
+        except errors.Unavailable as unavailable:
+            # Its own locations wait: its probe will say the same.
+            LOG.warning("Store %s does not say where its roots lead: %s", driver.store, unavailable)
+
+    def _all_entries(self, page_size: int) -> Iterator[tuple[str, int]]:
+        for page in self._source.live_locations(page_size):
+            yield from self._live_entries(page)
+        for locations in self._source.pending_locations(page_size):
+            yield from self._entries([at for at in locations if at.url])
 
     def refresh(self) -> None:
-        """Add what has become live since; before every delete."""
-        assert self._index is not None, "load comes first"
-        for identity, location in self._entries(self._source.live_since()):
-            self._index.add(identity, location)
+        """Add what has become live since; before every delete.
 
-    def canaries(self, driver: base.Driver) -> list[Location]:
-        """Some live locations of that store."""
-        sample = self._canaries.get(driver.store)
-        return list(sample.kept) if sample else []
+        One at a time: who comes second must wait until the first has added what it read.
+        """
+        with self._one_at_a_time:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                for identity, location in self._live_entries(self._source.live_since()):
+                    self._loaded.add(identity, location)
+            except errors.SourceUnavailable:
+                raise  # nothing was read, so nothing is lost
+            except Exception as failure:
+                self._failure = failure  # what was read is not known: nobody may go on
+                raise
 
-    def used(self, identities: Iterable[str]) -> frozenset[str]:
-        """Those of these identities that a live location has."""
+    @property
+    def _loaded(self) -> safety.LiveIndex:
         assert self._index is not None, "load comes first"
+        return self._index
+
+    def canaries(self, driver: base.Driver) -> dict[str, list[Location]]:
+        """Some live locations of that store, by root."""
+        samples = self._canaries.get(driver.store, {})
+        return {root: list(sample.kept) for root, sample in samples.items()}
+
+    def used(self, pieces: Iterable[tuple[str, int]]) -> frozenset[str]:
+        """Those of these identities, each with its own location id, that another, live one has."""
         users = {
-            identity: found for identity in identities if (found := self._index.users(identity))
+            identity: others
+            for identity, own in pieces
+            if (others := [user for user in self._loaded.users(identity) if user != own])
         }
         if not users:
             return frozenset()
-        suspects = {location for found in users.values() for location in found}
-        live = self._source.still_live(suspects)
-        return frozenset(
-            identity for identity, found in users.items() if not live.isdisjoint(found)
-        )
+        live = self._source.still_live({location for found in users.values() for location in found})
+        return frozenset(at for at, found in users.items() if not live.isdisjoint(found))
 
     def being_written(self, identities: Sequence[tuple[str, str]]) -> frozenset[str]:
         """Those of the identities, each with its own image's id, that Glance may be writing."""
@@ -81,23 +119,25 @@ class LiveReferences:
             identity for identity, images in foreign.items() if not busy.isdisjoint(images)
         )
 
-    def _entries(self, page: list[LiveLocation]) -> Iterator[tuple[str, int]]:
-        """Pairs of identity and location id; several identities where a URL is ambiguous."""
+    def _live_entries(self, page: list[LiveLocation]) -> Iterator[tuple[str, int]]:
         readable = [live for live in page if self._is_readable(live.location)]
-        urls = [live.location.url for live in readable]
-        for driver, numbers in self._stores.readers(urls).items():
-            asked = [urls[number] for number in numbers]
-            mentions = (
-                pool.blocking(driver.mentions, asked)
-                if driver.abilities.blocks
-                else driver.mentions(asked)
-            )
-            for number, identities in zip(numbers, mentions, strict=True):
-                for identity in identities:
-                    yield identity, readable[number].location.id
+        yield from self._entries([live.location for live in readable])
         for live in readable:
             if live.proves_store:
                 self._consider_as_canary(live.location)
+
+    def _entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:
+        """Pairs of identity and location id; several identities where a URL is ambiguous."""
+        for driver, mine in self._stores.readers(locations).items():
+            mentions = call(
+                driver,
+                driver.mentions,
+                [location.url for location in mine],
+                timeout=self._call_timeout(),
+            )
+            for location, identities in zip(mine, mentions, strict=True):
+                for identity in identities:
+                    yield identity, location.id
 
     def _is_readable(self, location: Location) -> bool:
         if location.url:
@@ -111,13 +151,12 @@ class LiveReferences:
         return False
 
     def _consider_as_canary(self, location: Location) -> None:
-        store = location.store
-        if store not in self._stores.drivers:
-            try:
-                store = self._stores.holder(location).store
-            except errors.StoreError:
-                return
-        self._canaries.setdefault(store, _Sample()).consider(location)
+        try:
+            driver = self._stores.holder(location)
+            root = driver.root(location.url)
+        except errors.StoreError:
+            return
+        self._canaries.setdefault(driver.store, {}).setdefault(root, _Sample()).consider(location)
 
 
 class _Sample:

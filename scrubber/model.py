@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     REMOVED = "location removed from a live image"
     LEFTOVER = "location left behind by a deleted image"
     WRECK = "wreck"
+    TORN = "image torn between update and deletion"
 
 
 class Outcome(enum.Enum):

@@ -16,6 +16,7 @@ warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 import eventlet  # noqa: E402 - the filter above must come first
 import eventlet.event  # noqa: E402
 import eventlet.green.os  # noqa: E402
+import eventlet.semaphore  # noqa: E402
 import eventlet.tpool  # noqa: E402
 
 P = ParamSpec("P")
@@ -107,6 +108,19 @@ class Flag:
         if not self._set:
             self._bell.wait(seconds)
         return self._set
+
+
+class Lock:
+    """Lets one green thread at a time through ``with``."""
+
+    def __init__(self) -> None:
+        self._semaphore = eventlet.semaphore.Semaphore()
+
+    def __enter__(self) -> None:
+        self._semaphore.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._semaphore.release()
 
 
 class Task:

@@ -51,6 +51,8 @@ class Recorder:
         self._since = 0.0
         self._changed = pool.Bell()
         self._ending = False
+        # A release would not find the rows that a renewal has just written anew.
+        self._one_at_a_time = pool.Lock()
         self._task = pool.Task(self._work)
         self._renewer = pool.Task(self._keep_renewing)
 
@@ -172,7 +174,8 @@ class Recorder:
 
     def _release(self, claim: Claim, ids: set[int]) -> None:
         try:
-            self._source.release(claim, ids)
+            with self._one_at_a_time:
+                self._source.release(claim, ids)
         except errors.ScrubberError as error:
             claim.locations -= ids
             LOG.warning("%d claims are left to lapse: %s", len(ids), error)
@@ -188,7 +191,8 @@ class Recorder:
 
     def _renew(self, claim: Claim) -> None:
         try:
-            lost = self._source.renew(claim)
+            with self._one_at_a_time:
+                lost = self._source.renew(claim)
         except errors.ScrubberError as error:
             LOG.warning("A claim cannot be renewed now: %s", error)
             return

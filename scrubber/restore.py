@@ -1,14 +1,15 @@
 """``--restore``: give a deleted image back whole, while Glance and daemons run."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from scrubber import errors, pool
-from scrubber.dispatch import call
 from scrubber.model import Image, Location, Look, Target
 from scrubber.planning import giving_back
 from scrubber.sources.restoring import Held, RestoringSource
+from scrubber.stores.call import call
 from scrubber.stores.registry import Stores
 
 _POLL_SECONDS = 0.5
@@ -72,28 +73,37 @@ class Restorer:
         :param force: also when such a claim has lapsed, or when a store cannot be asked.
         :raises RestoreRefused: nothing was changed; the message says why.
         """
-        image, rows = self._image(image_id)
-        if reason := giving_back.refusal(image, rows):
-            raise errors.RestoreRefused(reason)
-        copies = [self._look_at(image, row) for row in giving_back.went_with(image, rows)]
-        kept, lost = self._choose(image, copies, force)
-        identities = self._identities([copy.location for copy in kept])
         until = time.monotonic() + wait
         while True:
+            # Everything anew after a wait: what held the image may have deleted its bytes.
+            attempt = self._prepare(image_id, force)
             held = self._source.give_back(
-                image,
-                back=[copy.location for copy in kept],
-                leave=[copy.location for copy in lost],
-                same=lambda location: not self._identities([location]).isdisjoint(identities),
+                attempt.image,
+                back=[copy.location for copy in attempt.kept],
+                leave=[copy.location for copy in attempt.lost],
+                same=attempt.is_same,
                 lease=self._lease,
                 force=force,
             )
             if held is None:
-                break
+                warnings = self._warnings(attempt)
+                return Restored(image_id, attempt.kept, attempt.lost, warnings)
             if held.lapsed or time.monotonic() >= until:
-                raise errors.RestoreRefused(_held_message(image, held))
+                raise errors.RestoreRefused(_held_message(attempt.image, held))
             pool.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
-        return Restored(image.id, tuple(kept), tuple(lost), self._warnings(image, lost))
+
+    def _prepare(self, image_id: str, force: bool) -> "_Attempt":
+        image, rows = self._image(image_id)
+        if reason := giving_back.refusal(image, rows):
+            raise errors.RestoreRefused(reason)
+        copies = [self._look_at(image, row) for row in giving_back.went_with(image, rows)]
+        kept, lost = _choose(image, copies, force)
+        identities = self._identities([copy.location for copy in kept])
+
+        def is_same(location: Location) -> bool:
+            return not self._identities([location]).isdisjoint(identities)
+
+        return _Attempt(image, kept, lost, is_same)
 
     def _image(self, image_id: str) -> tuple[Image, list[Location]]:
         image = self._source.images([image_id]).get(image_id)
@@ -112,39 +122,55 @@ class Restorer:
         if location.problem is not None:
             raise errors.Refused(location.problem)
         driver = self._stores.holder(location)
+        call(driver, driver.resolve, timeout=self._call_timeout)
         driver.identify(location.url)
         call(driver, driver.probe, timeout=self._call_timeout)
         return call(driver, driver.look, [Target(location.url)], timeout=self._call_timeout)[0]
 
-    def _choose(
-        self, image: Image, copies: list[Copy], force: bool
-    ) -> tuple[list[Copy], list[Copy]]:
-        """The copies to give back, and those that are lost."""
-        whole = [copy for copy in copies if copy.whole]
-        unsure = [copy for copy in copies if copy.whole is None]
-        if not whole and not (unsure and force):
-            raise errors.RestoreRefused(_no_copy_message(image, copies))
-        kept = whole + unsure if force else whole
-        return kept, [copy for copy in copies if copy not in kept]
-
     def _identities(self, locations: list[Location]) -> set[str]:
         """Every object these locations may stand for, however they are spelt."""
-        urls = [location.url for location in locations]
         return {
             identity
-            for driver, numbers in self._stores.readers(urls).items()
-            for identities in driver.mentions([urls[number] for number in numbers])
+            for driver, mine in self._stores.readers([at for at in locations if at.url]).items()
+            for identities in call(
+                driver, driver.mentions, [at.url for at in mine], timeout=self._call_timeout
+            )
             for identity in identities
         }
 
-    def _warnings(self, image: Image, lost: list[Copy]) -> tuple[str, ...]:
-        warnings = [f"not given back: {copy.name}: {_fate(copy)}" for copy in lost]
-        if self._source.destroys_encryption_key(image.id):
+    def _warnings(self, attempt: "_Attempt") -> tuple[str, ...]:
+        warnings = [f"not given back: {copy.name}: {_fate(copy)}" for copy in attempt.lost]
+        if self._source.destroys_encryption_key(attempt.image.id):
             warnings.append(
                 "property cinder_encryption_key_deletion_policy is on_image_deletion: Glance has "
                 "destroyed the key of this encrypted image, its data may be unreadable"
             )
         return tuple(warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What is to be given back, as seen just now.
+
+    :param is_same: whether another location is the same object as one that is kept.
+    """
+
+    image: Image
+    kept: tuple[Copy, ...]
+    lost: tuple[Copy, ...]
+    is_same: Callable[[Location], bool]
+
+
+def _choose(
+    image: Image, copies: list[Copy], force: bool
+) -> tuple[tuple[Copy, ...], tuple[Copy, ...]]:
+    """The copies to give back, and those that are lost."""
+    whole = tuple(copy for copy in copies if copy.whole)
+    unsure = tuple(copy for copy in copies if copy.whole is None)
+    if not whole and not (unsure and force):
+        raise errors.RestoreRefused(_no_copy_message(image, copies))
+    kept = whole + unsure if force else whole
+    return kept, tuple(copy for copy in copies if copy not in kept)
 
 
 def _fate(copy: Copy) -> str:

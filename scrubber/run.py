@@ -89,12 +89,19 @@ class Run:
         self._selection = selection
         self._accept_missing = accept_missing
         self._states: dict[str, StoreState] = {}
-        self._live = LiveReferences(source, stores, lambda: settings().ignore_unreadable_live)
+        self._proving = pool.Lock()
+        self._live = LiveReferences(
+            source,
+            stores,
+            tolerate=lambda: settings().ignore_unreadable_live,
+            call_timeout=lambda: settings().call_timeout,
+        )
         self._recorder = Recorder(
             source,
             report,
             lease=lambda: settings().claim_lease,
-            patience=lambda: settings().shutdown_timeout,
+            # Some of the time that a signal leaves has passed before the last finish.
+            patience=lambda: 0.8 * settings().shutdown_timeout,
             on_trouble=self._abort,
         )
         self._dispatcher = Dispatcher(
@@ -127,6 +134,7 @@ class Run:
     def _scrub_all(self) -> None:
         try:
             for page in self._due_pages():
+                self._live.load(self._settings().page_size)
                 plans = [self._plan(candidate) for candidate in page]
                 for job in self._claim(plans):
                     self._dispatcher.push(job)
@@ -194,24 +202,25 @@ class Run:
             return Left(location, named, Verdict(Outcome.EXTERNAL))
         try:
             driver = self._stores.holder(location)
-            identity = driver.identify(location.url)
+            root, identity = driver.root(location.url), driver.identify(location.url)
         except errors.StoreError as error:
             return Left(location, named, Verdict(Outcome.REFUSED, str(error)))
         state = self._state(driver)
         if state.stopped:
             return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
-        return Piece(location, state, identity)
+        return Piece(location, state, root, identity)
 
     def _state(self, driver: base.Driver) -> StoreState:
         """The store's state in this run; at its first use the store has to prove itself."""
-        if driver.store not in self._states:
-            settings = self._settings()
-            self._live.load(settings.page_size)
-            state = StoreState(driver, driver.store in self._accept_missing)
-            state.prove(self._live.canaries(driver), settings.call_timeout)
-            self._states[driver.store] = state
-            if state.stopped:
-                self.report.stopped_stores[state.name] = state.stopped
+        if driver.store in self._states:
+            return self._states[driver.store]
+        with self._proving:  # a batch may ask for the same store meanwhile
+            if driver.store not in self._states:
+                state = StoreState(driver, driver.store in self._accept_missing)
+                state.prove(self._live.canaries(driver), self._settings().call_timeout)
+                if state.stopped:
+                    self.report.stopped_stores[state.name] = state.stopped
+                self._states[driver.store] = state
         return self._states[driver.store]
 
     def _state_of(self, location: Location) -> StoreState | None:
@@ -299,6 +308,8 @@ class Run:
             verdict.reason,
             verdict.bytes_freed,
         )
+        if verdict.outcome is Outcome.LOST and not self._dispatcher.ending:
+            self.report.claimed_elsewhere += 1
         if verdict.outcome.done:
             self._recorder.finish_location(job.claim, piece.location)
         else:
@@ -310,22 +321,25 @@ class Run:
     def _settle_missing(self) -> None:
         """At the end: whether stores without proof are believed about what they miss."""
         for state in self._states.values():
-            verdict = self._verdict_on_missing(state)
-            for job, piece in state.missing:
-                job.held -= 1
-                self._settle(job, piece, verdict)
-            state.missing.clear()
+            for root, found in state.roots.items():
+                verdict = self._verdict_on_missing(state, root)
+                for job, piece in found.missing:
+                    job.held -= 1
+                    self._settle(job, piece, verdict)
+                found.missing.clear()
 
-    def _verdict_on_missing(self, state: StoreState) -> Verdict:
+    def _verdict_on_missing(self, state: StoreState, root: str) -> Verdict:
         if self._dispatcher.ending:
             return LOST
-        missing, touched = len(state.missing), state.touched
-        holds_something = state.driver.vouches_for_itself
+        if state.stopped:
+            return Verdict(Outcome.WAITING, state.stopped)
+        missing, touched = len(state.roots[root].missing), state.roots[root].touched
+        holds_something = state.driver.holds_something(root)
         if proof.believes(missing, touched, self._settings().thresholds, holds_something):
             return Verdict(Outcome.GONE)
         return Verdict(
             Outcome.WAITING,
-            f"missing in store {state.name}, where no live image proves that it is the right one; "
+            f"missing in store {state.name}, and too few live images prove that it is the right; "
             f"if it is, run once with --accept-missing {state.name}",
         )
 

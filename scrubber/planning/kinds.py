@@ -8,6 +8,15 @@ _HALF_DELETED_AND_ACTIVE = Obstacle(
     Outcome.REFUSED,
     "half-deleted with an active location: delete the image once more through Glance",
 )
+_DELETED_AND_ACTIVE = Obstacle(
+    Outcome.REFUSED,
+    "deleted, with an active location: --restore the image, then delete it once more",
+)
+_TORN = Obstacle(
+    Outcome.REFUSED,
+    "deleted while it was being updated: set its status to pending_delete in the database, and "
+    "a later run scrubs it",
+)
 _WRECK = Obstacle(
     Outcome.REFUSED,
     "a wreck: the image is live, its locations are pending: repair it with --restore",
@@ -19,8 +28,19 @@ def deleted(image: Image, rows: Sequence[Location]) -> Candidate:
     """A pending_delete image; without a location it is stuck, and only has to be finished."""
     kind = Kind.DELETED if image.deleted else Kind.HALF_DELETED
     mine = tuple(row for row in rows if row.status == "pending_delete" or is_late(row, image))
-    obstacle = _HALF_DELETED_AND_ACTIVE if live(rows) and not image.deleted else None
+    obstacle = None
+    if live(rows):
+        obstacle = _DELETED_AND_ACTIVE if image.deleted else _HALF_DELETED_AND_ACTIVE
     return Candidate(image, kind, mine, obstacle=obstacle)
+
+
+def torn(image: Image, rows: Sequence[Location]) -> Candidate | None:
+    """An image whose update was saved in the middle of its deletion; None if no bytes are left.
+
+    It is deleted, with a status that no deleted image has.
+    """
+    left = tuple(row for row in rows if row.status != "deleted" or is_late(row, image))
+    return Candidate(image, Kind.TORN, left, obstacle=_TORN) if left else None
 
 
 def removed(image: Image, rows: Sequence[Location], importing: bool) -> Candidate:

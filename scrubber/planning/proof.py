@@ -15,20 +15,22 @@ class Proof(enum.Enum):
     """What the canaries say of a store."""
 
     PROVEN = "a live object is there"
-    UNPROVEN = "no live image to prove it"
-    DISPROVED = "none of its live objects is there"
+    UNPROVEN = "not enough live images are there to prove it"
+    DISPROVED = "most of its live objects are not there"
 
 
 def judge(looks: Sequence[Look]) -> Proof:
     """From what the store says of a few live objects.
 
-    An answer that is neither "there" nor "gone" proves nothing either way.
+    An answer that is neither "there" nor "gone" proves nothing either way.  A few that are
+    there do not make up for others that are not: into a directory whose file system is
+    gone Glance goes on writing new images.
     """
-    if any(isinstance(look, Found) for look in looks):
-        return Proof.PROVEN
-    if any(isinstance(look, errors.Gone) for look in looks):
+    found = sum(isinstance(look, Found) for look in looks)
+    gone = sum(isinstance(look, errors.Gone) for look in looks)
+    if gone > found:
         return Proof.DISPROVED
-    return Proof.UNPROVEN
+    return Proof.PROVEN if found and not gone else Proof.UNPROVEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
+from scrubber import errors
 from scrubber.model import Found, Location, Look
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class LiveIndex:
@@ -62,7 +63,9 @@ def foreign_images(identity: str, own: str) -> set[str]:
 
     Glance names objects after images: one that is being uploaded has no location yet.
     """
-    return set(_UUID.findall(identity.lower())) - {own.lower()}
+    found = set(_UUID.findall(identity)) - {own}
+    # Databases differ in whether case matters, users in which they write.
+    return found | {image.lower() for image in found} - {own}
 
 
 def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str | None:
@@ -79,6 +82,9 @@ def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str |
     if found.modified_at > removed.went_at + datetime.timedelta(seconds=1):
         return "the object is newer than its removal: it was uploaded again"
     for sibling in siblings:
-        if isinstance(sibling, Found) and sibling.fingerprint == found.fingerprint:
-            return "the object is that of another, live location of the image"
+        if isinstance(sibling, Found):
+            if sibling.fingerprint == found.fingerprint:
+                return "the object is that of another, live location of the image"
+        elif not isinstance(sibling, errors.Gone):
+            return "another, live location of the image cannot be looked at: it may be the same"
     return None

@@ -14,6 +14,7 @@ class Claim:
 
     :param token: what our claim wrote; a row that shows anything else is no longer ours.
     :param renewing: the next token, while a renewal is under way; either is ours then.
+    :param taken_over: locations of a claim that lapsed, with their deleted_at.
     :param taken_at: on the local monotonic clock, before the claim was written.
     """
 
@@ -21,6 +22,7 @@ class Claim:
     taken_at: float
     renewing: datetime.datetime | None = None
     locations: set[int] = field(default_factory=set)
+    taken_over: dict[int, datetime.datetime] = field(default_factory=dict)
 
     def is_mine(self, seen: datetime.datetime | None) -> bool:
         return seen is not None and seen in (self.token, self.renewing)
@@ -91,6 +93,9 @@ class Source(Protocol):
 
     def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
         """Every location that a live image uses, page by page."""
+
+    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
+        """Every location that is pending: a restore can make it live in mid-run."""
 
     def live_since(self) -> list[LiveLocation]:
         """Live locations that have come since ``live_locations`` or the last ``live_since``."""

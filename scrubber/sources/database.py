@@ -87,6 +87,7 @@ class DatabaseSource:
             (rules.is_half_deleted, self._deleted_candidates),
             (rules.has_removed_location, self._removed_candidates),
             (rules.has_leftover, self._leftover_candidates),
+            (rules.is_torn, self._torn_candidates),
         ):
             for images in self._image_pages([*chosen, rule()], start, page_size):
                 if page := build(images):
@@ -137,6 +138,30 @@ class DatabaseSource:
         found = self._locations_of(images)
         return [kinds.leftover(image, found.get(image.id, [])) for image in images]
 
+    def _torn_candidates(self, images: list[Image]) -> list[Candidate]:
+        found = self._locations_of(images)
+        torn = [kinds.torn(image, found.get(image.id, [])) for image in images]
+        return [candidate for candidate in torn if candidate is not None]
+
+    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
+        last = 0
+        while found := self._pending_page(last, page_size):
+            yield found
+            last = found[-1].id
+
+    def _pending_page(self, after: int, size: int) -> list[Location]:
+        query = (
+            select(*LOCATIONS.c)
+            .where(
+                _locations.deleted.is_(True),
+                _locations.status == "pending_delete",
+                _locations.id > after,
+            )
+            .order_by(_locations.id)
+            .limit(size)
+        )
+        return self._engine.read(lambda c: [self._reader.location(row) for row in c.execute(query)])
+
     def locations(self, image_ids: Collection[str]) -> list[Location]:
         """All rows of these images, an image's own together and oldest first."""
         query = (
@@ -176,7 +201,8 @@ class DatabaseSource:
                 connection.execute(
                     update(LOCATIONS).where(_locations.id.in_(ids)).values(updated_at=token)
                 )
-            return Claimed(Claim(token, taken_at, locations=set(ids)), tuple(mine), tuple(lost))
+            claim = Claim(token, taken_at, locations=set(ids), taken_over=_lapsed(mine))
+            return Claimed(claim, tuple(mine), tuple(lost))
 
         return self._engine.write(work)
 
@@ -244,13 +270,18 @@ class DatabaseSource:
 
     def release(self, claim: Claim, locations: Collection[int]) -> None:
         ids = set(locations)
-        back = (
-            update(LOCATIONS)
-            .where(_locations.id.in_(ids), _locations.updated_at == claim.token)
-            .values(updated_at=_locations.deleted_at)
-        )
+        mine = update(LOCATIONS).where(_locations.updated_at == claim.token)
+        free = mine.where(_locations.id.in_(ids - claim.taken_over.keys()))
+
+        def work(connection: Connection) -> None:
+            connection.execute(free.values(updated_at=_locations.deleted_at))
+            for number in ids & claim.taken_over.keys():
+                # Its first claimer may only be paused: for a restore it stays a lapsed claim.
+                lapsed = claim.taken_over[number] + datetime.timedelta(seconds=1)
+                connection.execute(mine.where(_locations.id == number).values(updated_at=lapsed))
+
         if ids:
-            self._engine.write(lambda connection: connection.execute(back))
+            self._engine.write(work)
         claim.locations -= ids
 
     def still_ours(self, claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
@@ -397,7 +428,9 @@ def _finish_images(connection: Connection, ids: Collection[str], now: datetime.d
     connection.execute(
         update(IMAGES)
         .where(
-            _images.id.in_(ids), _images.status == "pending_delete", ~exists(rules.pending_rows())
+            _images.id.in_(ids),
+            _images.status == "pending_delete",
+            ~exists(rules.unfinished_rows()),
         )
         .values(
             status="deleted",
@@ -430,6 +463,16 @@ def _what_changed(connection: Connection, finish: Finish) -> Finished:
         changed_locations=frozenset(connection.execute(locations).scalars()),
         changed_images=frozenset(connection.execute(images).scalars()),
     )
+
+
+def _lapsed(candidates: Sequence[Candidate]) -> dict[int, datetime.datetime]:
+    """The locations that somebody had claimed before, with their deleted_at."""
+    return {
+        location.id: location.deleted_at
+        for candidate in candidates
+        for location in candidate.locations
+        if location.updated_at and location.deleted_at and location.updated_at > location.deleted_at
+    }
 
 
 def _states(connection: Connection, ids: Collection[str]) -> dict[str, rows.State]:

@@ -26,7 +26,7 @@ def reader(key: str | None) -> Callable[[str | None], str]:
     def read(stored: str | None) -> str:
         if not stored:
             raise Unreadable("the row holds no URL")
-        if uri.is_url(stored):
+        if uri.scheme(stored) is not None:
             return stored
         if decrypt is None:
             raise Unreadable("it is encrypted or no URL, and no metadata_encryption_key is set")

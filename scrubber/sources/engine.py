@@ -39,7 +39,13 @@ _EXTRA = {"psycopg2": "scrubber[postgresql]", "pg8000": "pg8000"}
 _USE_INSTEAD = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "sqlite": "sqlite"}
 
 _WRITE = "scrubber_write"
-_CONNECT_SECONDS = "10"
+
+#: What a server that vanished without a word must not hold up for ever.
+_LIMITS = {
+    "pymysql": {"connect_timeout": "10", "read_timeout": "300", "write_timeout": "60"},
+    "psycopg2": {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout": "60000"},
+    "pg8000": {},
+}
 
 
 class Engine:
@@ -94,7 +100,7 @@ class Engine:
         """
         try:
             self.read(lambda _connection: None)
-        except TypeError as error:
+        except (TypeError, AttributeError, LookupError, ValueError) as error:
             raise errors.ConfigError(
                 f"option connection in section [database] cannot be used: {error}"
             ) from None
@@ -124,7 +130,7 @@ class Engine:
                     raise errors.SourceError(f"the database refuses: {_reason(error)}") from error
                 # A conflict is no outage: it passes, also where an outage is said at once.
                 patience = Engine.patience if conflict else self.patience
-                if self._stop or time.monotonic() + pause > started + patience:
+                if (self._stop and not conflict) or time.monotonic() + pause > started + patience:
                     raise errors.SourceUnavailable(
                         f"the database does not answer: {_reason(error)}"
                     ) from error
@@ -166,9 +172,9 @@ def _url(connection: str | None) -> URL:
     url = url.set(drivername=name)
     if name == "sqlite":
         return _sqlite_url(url, where)
-    if "connect_timeout" not in url.query and not name.endswith("pg8000"):
-        url = url.update_query_dict({"connect_timeout": _CONNECT_SECONDS})
-    return url
+    return url.update_query_dict(
+        {name: value for name, value in _LIMITS[module].items() if name not in url.query}
+    )
 
 
 def _sqlite_url(url: URL, where: str) -> URL:

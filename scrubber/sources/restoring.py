@@ -57,13 +57,19 @@ class RestoringSource(DatabaseSource):
         :raises RestoreRefused: the image has changed since it was read.
         """
 
+        written: list[datetime.datetime] = []
+
         def work(connection: Connection) -> Held | None:
-            now = self._now(connection)
-            _lock_unchanged(self._images(connection, [image.id], lock=True), image)
+            now = self._now(connection).replace(microsecond=0)
+            there = self._images(connection, [image.id], lock=True).get(image.id)
+            if written and there is not None and there.updated_at in written:
+                return None  # an earlier attempt was committed, only its answer got lost
+            _see_unchanged(there, image)
             held = self._held(connection, [*back, *leave], same, now, lease, force)
             if held is None:
                 _see_unscrubbed(connection, image, [*back, *leave])
                 _reactivate(connection, image, back, leave, now)
+                written.append(now)
             return held
 
         held = self._engine.write(work)
@@ -74,7 +80,7 @@ class RestoringSource(DatabaseSource):
             now = self._now(connection)
             held = self._held(connection, [], same, now, lease, force)
             if held is not None:
-                _undo_reactivation(connection, image, back)
+                _undo_reactivation(connection, image, [*back, *leave])
             return held
 
         return self._engine.write(look_again)
@@ -99,9 +105,9 @@ class RestoringSource(DatabaseSource):
             func.coalesce(_locations.updated_at, rules.EPOCH)
             > func.coalesce(_locations.deleted_at, rules.EPOCH),
         )
-        lapsed_before = now - datetime.timedelta(seconds=lease)
+        age = datetime.timedelta(seconds=lease)
         for row in connection.execute(claimed):
-            lapsed = row.updated_at <= lapsed_before
+            lapsed = not now - age < row.updated_at <= now + age
             if lapsed and force:
                 continue
             if row.id in own_ids or same(self._reader.location(row)):
@@ -118,8 +124,7 @@ class RestoringSource(DatabaseSource):
         return self._engine.read(lambda c: c.execute(policy).first() is not None)
 
 
-def _lock_unchanged(images: dict[str, Image], seen: Image) -> None:
-    now = images.get(seen.id)
+def _see_unchanged(now: Image | None, seen: Image) -> None:
     if now is None or State.of(now) != State.of(seen):
         raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
 
@@ -175,9 +180,9 @@ def _reactivate(
             )
 
 
-def _undo_reactivation(connection: Connection, image: Image, back: Sequence[Location]) -> None:
+def _undo_reactivation(connection: Connection, image: Image, seen: Sequence[Location]) -> None:
     """Everything as it was read before."""
-    for location in back:
+    for location in seen:
         connection.execute(
             update(LOCATIONS)
             .where(_locations.id == location.id)
@@ -193,5 +198,5 @@ def _undo_reactivation(connection: Connection, image: Image, back: Sequence[Loca
         .where(_images.id == image.id)
         .values(status=image.status, deleted=image.deleted, deleted_at=image.deleted_at)
     )
-    if window := giving_back.went_between(image, back):
+    if window := giving_back.went_between(image, seen):
         delete_belongings(connection, [image.id], window.until)

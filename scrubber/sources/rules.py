@@ -37,11 +37,28 @@ def has_leftover() -> ColumnElement[bool]:
     return and_(images.deleted.is_(True), images.status == "deleted", exists(pending_rows()))
 
 
+def is_torn() -> ColumnElement[bool]:
+    """Deleted, with the status of an image that is not."""
+    return and_(images.deleted.is_(True), images.status.not_in(("deleted", "pending_delete")))
+
+
 def pending_rows() -> Any:
     """The pending locations of the image that the query is about."""
     return (
         select(locations.id)
         .where(locations.image_id == images.id, locations.status == "pending_delete")
+        .correlate(IMAGES)
+    )
+
+
+def unfinished_rows() -> Any:
+    """The locations of the image that the query is about which may have bytes."""
+    return (
+        select(locations.id)
+        .where(
+            locations.image_id == images.id,
+            or_(locations.status == "pending_delete", locations.deleted.is_(False)),
+        )
         .correlate(IMAGES)
     )
 
@@ -66,11 +83,12 @@ def is_of_wreck() -> ColumnElement[bool]:
 
 
 def is_free(now: datetime.datetime, lease: float) -> ColumnElement[bool]:
-    """Nobody's claim, or one that lapsed."""
+    """Nobody's claim, or one that lapsed; one far in the future is of a clock that jumped."""
     touched = func.coalesce(locations.updated_at, EPOCH)
     return or_(
         touched <= func.coalesce(locations.deleted_at, EPOCH),
         touched <= now - datetime.timedelta(seconds=lease),
+        touched > now + datetime.timedelta(seconds=lease),
     )
 
 

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from oslo_config import cfg
 
@@ -26,6 +26,12 @@ class Abilities:
     batch: int
 
 
+class Hanging(Protocol):
+    """A call that did not end in time, and may yet."""
+
+    ended: bool
+
+
 class Driver(abc.ABC):
     """One configured store.
 
@@ -39,6 +45,8 @@ class Driver(abc.ABC):
     def __init__(self, store: str, section: str) -> None:
         self.store = store
         self.section = section
+        #: A call whose end nobody waits for any more: while it hangs, no other is made.
+        self.hanging: Hanging | None = None
 
     @classmethod
     @abc.abstractmethod
@@ -57,9 +65,22 @@ class Driver(abc.ABC):
         :raises Unavailable: it is not, or cannot be used; the message says why.
         """
 
-    @property
-    def vouches_for_itself(self) -> bool:
-        """Whether the probed root holds anything at all.
+    def resolve(self) -> None:  # noqa: B027 - most stores have one name only
+        """See what its roots are really called; once per run, before identities are asked for.
+
+        :raises Unavailable: nobody can say; identities are of the names as configured then.
+        """
+
+    def root(self, url: str) -> str:
+        """The part of the store that holds it, and that has to prove itself on its own.
+
+        :raises Refused: the URL is none that this store may delete.
+        """
+        self.identify(url)
+        return ""
+
+    def holds_something(self, root: str) -> bool:  # noqa: ARG002 - most have one root
+        """Whether that root, when it was probed, held anything at all.
 
         An empty one may be a mount point without its file system: then even few
         missing objects are not believed.

@@ -79,9 +79,15 @@ class FileDriver(base.Driver):
         for root in self._roots:
             root.probe()
 
-    @property
-    def vouches_for_itself(self) -> bool:
-        return all(root.holds_something for root in self._roots)
+    def resolve(self) -> None:
+        for root in self._roots:
+            root.resolve()
+
+    def root(self, url: str) -> str:
+        return self._place(_path(url))[0].path
+
+    def holds_something(self, root: str) -> bool:
+        return all(at.holds_something for at in self._roots if at.path == root)
 
     def identify(self, url: str) -> str:
         path = _path(url)
@@ -89,7 +95,8 @@ class FileDriver(base.Driver):
         return f"{root.real}/{rest}"
 
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
-        parents: dict[str, str] = {}
+        # A known directory is not asked for again: its file system may hang.
+        parents = {name: root.real for root in self._roots for name in (root.path, root.real)}
         return [self._readings(url, parents) for url in urls]
 
     def _readings(self, url: str, parents: dict[str, str]) -> Iterable[str]:
@@ -123,10 +130,9 @@ class FileDriver(base.Driver):
             raise
         except errors.StoreError as error:
             return error
-        modified_at = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
         return Found(
             size=status.st_size,
-            modified_at=modified_at.replace(tzinfo=None),
+            modified_at=_modified_at(status),
             fingerprint=f"{status.st_dev}:{status.st_ino}",
         )
 
@@ -142,6 +148,8 @@ class FileDriver(base.Driver):
                 except errors.Unavailable as unavailable:
                     rest = unavailable
                     break
+            if any(isinstance(answer, Deleted) for answer in answers):
+                opened.sync()
         return answers + [rest] * (len(targets) - len(answers))
 
     def _delete(self, target: Target, opened: "_Opened") -> Answer:
@@ -149,6 +157,8 @@ class FileDriver(base.Driver):
             with self._parent(target, opened) as (directory, name):
                 status = _regular_file(name, directory)
                 os.unlink(name, dir_fd=directory)
+                if directory != opened.root(self._place(_path(target.url))[0]):
+                    os.fsync(directory)
         except errors.Unavailable:
             raise
         except errors.StoreError as error:
@@ -187,7 +197,7 @@ class _Root:
 
     def __init__(self, path: str) -> None:
         self.path = _normal(path)
-        self.real = os.path.realpath(path)
+        self.real = self.path
         self.holds_something = False
         self._linked: set[str] = set()
         self._probed: os.stat_result | None = None
@@ -198,8 +208,12 @@ class _Root:
                 return path[len(prefix) + 1 :]
         return None
 
-    def probe(self) -> None:
+    def resolve(self) -> None:
         self.real = os.path.realpath(self.path)
+
+    def probe(self) -> None:
+        if os.path.realpath(self.path) != self.real:
+            raise self._unavailable("it leads to another place than when this run began")
         try:
             self._scan()
             self._probed = os.stat(self.real)
@@ -262,6 +276,15 @@ class _Opened:
             self._directories[root] = root.open()
         return self._directories[root]
 
+    def sync(self) -> None:
+        """See that what was deleted stays deleted when the power fails: its row will say so.
+
+        :raises Unavailable: nobody can say what is deleted.
+        """
+        for directory in self._directories.values():
+            with _translated():
+                os.fsync(directory)
+
     def __exit__(self, *_exception: object) -> None:
         for directory in self._directories.values():
             os.close(directory)
@@ -303,6 +326,14 @@ def _is_encodable(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _modified_at(status: os.stat_result) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.datetime.max  # later than a calendar goes: newer than anything
+    return moment.replace(tzinfo=None)
 
 
 def _regular_file(name: str, directory: int) -> os.stat_result:

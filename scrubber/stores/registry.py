@@ -1,6 +1,6 @@
 """Builds the drivers of the stores that the configuration names, and finds them for a URL."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import stevedore.exception
@@ -77,17 +77,22 @@ class Stores:
         """The same stores with another driver in the place of each."""
         return Stores(map(twin, self.drivers.values()), self._undriven)
 
-    def readers(self, urls: Sequence[str]) -> dict[base.Driver, list[int]]:
-        """Who can say what live URLs stand for: one driver of each family, with URL numbers."""
+    def readers(self, locations: Iterable[Location]) -> dict[base.Driver, list[Location]]:
+        """Who can say what these URLs stand for: the store's own driver, else one of each family.
+
+        Its own driver knows the names of its roots, and so does not ask a file system that hangs.
+        """
         families: dict[str, base.Driver] = {}
         for driver in self.drivers.values():
             families.setdefault(driver.family, driver)
-        readers: dict[base.Driver, list[int]] = {}
-        for number, url in enumerate(urls):
-            scheme = uri.scheme(url)
-            for driver in families.values():
-                if scheme in driver.abilities.schemes:
-                    readers.setdefault(driver, []).append(number)
+        readers: dict[base.Driver, list[Location]] = {}
+        for location in locations:
+            scheme = uri.scheme(location.url)
+            own = self.drivers.get(location.store or "")
+            for family, first in families.items():
+                if scheme in first.abilities.schemes:
+                    reader = own if own is not None and own.family == family else first
+                    readers.setdefault(reader, []).append(location)
         return readers
 
     def close(self) -> None:

@@ -25,9 +25,14 @@ class RehearsalDriver(base.Driver):
     def family(self) -> str:
         return self._driver.family
 
-    @property
-    def vouches_for_itself(self) -> bool:
-        return self._driver.vouches_for_itself
+    def resolve(self) -> None:
+        self._driver.resolve()
+
+    def root(self, url: str) -> str:
+        return self._driver.root(url)
+
+    def holds_something(self, root: str) -> bool:
+        return self._driver.holds_something(root)
 
     def probe(self) -> None:
         self._driver.probe()

@@ -1,0 +1,156 @@
+"""Who may import whom: the arrows of the design, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import scrubber
+
+ROOT = Path(scrubber.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+def imported(module: str) -> set[str]:
+    """Full names of all modules that this one imports, also inside functions."""
+    tree = ast.parse(MODULES[module].read_text())
+    return set(_imported(tree, module))
+
+
+def _imported(tree: ast.AST, module: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            assert node.module
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imported(module) if name.partition(".")[0] == "scrubber"}
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in allowed)
+
+
+ROOMS = [
+    # a module or package; what of ours it may import, itself apart
+    ("scrubber.errors", set()),
+    ("scrubber.model", {"scrubber.errors"}),
+    ("scrubber.planning", {"scrubber.model", "scrubber.errors"}),
+    ("scrubber.reporting.report", {"scrubber.model"}),
+    ("scrubber.reporting", {"scrubber.model"}),
+    ("scrubber.config", {"scrubber", "scrubber.errors"}),
+    ("scrubber.pool", set()),
+    (
+        "scrubber.stores",
+        {"scrubber.model", "scrubber.errors", "scrubber.config", "scrubber.pool"},
+    ),
+    (
+        "scrubber.sources",
+        {
+            "scrubber.model",
+            "scrubber.errors",
+            "scrubber.config",
+            "scrubber.pool",
+            # Pure: which kind a row is; and what a URL looks like.
+            "scrubber.planning",
+            "scrubber.stores.uri",
+        },
+    ),
+    (
+        "scrubber.live",
+        {
+            "scrubber.model",
+            "scrubber.errors",
+            "scrubber.pool",
+            "scrubber.planning",
+            "scrubber.sources.base",
+            "scrubber.stores.base",
+            "scrubber.stores.call",
+            "scrubber.stores.registry",
+        },
+    ),
+]
+
+
+def allowed_names(allowed: set[str]) -> set[str]:
+    return allowed - {"scrubber"}
+
+
+@pytest.mark.parametrize(("room", "allowed"), ROOMS, ids=str)
+def test_imports_point_inward(room: str, allowed: set[str]) -> None:
+    modules = [module for module in MODULES if within(module, {room})]
+    assert modules
+    for module in modules:
+        for name in ours(module):
+            fine = name in allowed or within(name, allowed_names(allowed) | {room})
+            assert fine, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", ["scrubber.run", "scrubber.dispatch", "scrubber.recorder"])
+def test_a_run_knows_no_concrete_driver_and_no_concrete_source(module: str) -> None:
+    allowed = {"scrubber.sources.base", "scrubber.stores.base", "scrubber.stores.registry"}
+    allowed |= {"scrubber.stores.call", "scrubber.stores.uri"}
+    for name in ours(module):
+        if within(name, {"scrubber.sources", "scrubber.stores"}):
+            assert name in allowed, f"{module} imports {name}"
+
+
+def test_only_the_pool_imports_eventlet() -> None:
+    importers = {
+        module
+        for module in MODULES
+        if any(within(name, {"eventlet", "greenlet"}) for name in imported(module))
+    }
+    assert importers == {"scrubber.pool"}
+
+
+def test_planning_does_no_io_and_reads_no_clock() -> None:
+    """What it needs of the world is passed in."""
+    pure = {
+        "array",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "hashlib",
+        "re",
+        "typing",
+    }
+    for module in MODULES:
+        if within(module, {"scrubber.planning", "scrubber.model", "scrubber.errors"}):
+            assert imported(module) - ours(module) <= pure, module
+            source = MODULES[module].read_text()
+            assert ".now(" not in source, module
+            assert "utcnow" not in source, module
+
+
+def test_sqlalchemy_stays_in_the_sources() -> None:
+    for module in MODULES:
+        if any(within(name, {"sqlalchemy", "oslo_db"}) for name in imported(module)):
+            assert within(module, {"scrubber.sources", "scrubber.config"}), module
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    for module in MODULES:
+        last = module.rpartition(".")[2]
+        assert last not in {"utils", "util", "common", "helpers", "misc", "tools"}, module
+
+
+def test_every_package_is_in_the_map() -> None:
+    """The docstring of the package names every room and every module that is none."""
+    rooms = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert rooms
+    for room in rooms:
+        assert f"{room}/" in (scrubber.__doc__ or ""), room
