@@ -209,6 +209,7 @@ def parser() -> cfg.ConfigOpts:
             "oslo_db=WARN",
             # What the database says is said by us: no traceback for what is no defect.
             "oslo_db.sqlalchemy.exc_filters=CRITICAL",
+            "sqlalchemy.pool=CRITICAL",
             "stevedore=WARN",
         ],
     )

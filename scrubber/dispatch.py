@@ -38,6 +38,9 @@ LOG = logging.getLogger(__name__)
 #: After so many seconds a batch starts no further delete: the rest is queued once more.
 CALL_SECONDS = 1.0
 
+#: So long after the last look at its rows a batch may begin.
+FIRST_SECONDS = 10.0
+
 #: So many missing objects are held for a verdict at the end of a run; more stop the store.
 MOST_MISSING = 2000
 
@@ -323,7 +326,7 @@ class Dispatcher:
         allowed = [
             entry for entry, hindrance in zip(batch, hindrances, strict=True) if hindrance is None
         ]
-        answers = iter(self._delete(store, [piece.location for _, piece in allowed]))
+        answers = iter(self._delete(store, allowed))
         return [
             hindrance or self._judge(store, job, piece, next(answers))
             for (job, piece), hindrance in zip(batch, hindrances, strict=True)
@@ -340,6 +343,8 @@ class Dispatcher:
         removed = {job.candidate.image.id for job, _ in batch if job.candidate.kind is Kind.REMOVED}
         reasons = [self._removed_hindrance(job, piece) for job, piece in batch]
         importing = self._source.importing(removed) if removed else frozenset()
+        # As old as the rows read below: a renewal meanwhile says nothing of what they were.
+        taken_at = [job.claim.taken_at for job, _ in batch]
         ours = self._source.still_ours(
             [(job.claim, job.candidate, piece.location) for job, piece in batch]
         )
@@ -351,7 +356,7 @@ class Dispatcher:
         # Last, since all of this may have waited: a process that was paused notices here.
         too_late = time.monotonic() - self._send_within()
         hindrances: list[Verdict | None] = []
-        for (job, piece), reason in zip(batch, reasons, strict=True):
+        for (job, piece), reason, taken in zip(batch, reasons, taken_at, strict=True):
             verdict: Verdict | None = None
             if self.ending or piece.location.id not in ours:
                 verdict = LOST
@@ -361,7 +366,7 @@ class Dispatcher:
                 verdict = Verdict(Outcome.WAITING, "Glance may be writing it for another image")
             elif job.candidate.image.id in importing:
                 verdict = Verdict(Outcome.WAITING, "Glance is importing into the image")
-            elif job.claim.taken_at < too_late:
+            elif taken < too_late:
                 verdict = Verdict(Outcome.WAITING, "the claim was about to run out")
             elif store.stopped or reason:
                 verdict = Verdict(Outcome.WAITING, store.stopped or reason or "")
@@ -386,11 +391,14 @@ class Dispatcher:
             return str(unavailable)
         return safety.hindrance(piece.location, found, siblings)
 
-    def _delete(self, store: StoreState, locations: list[Location]) -> Answers:
-        if not locations:
+    def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
+        if not batch:
             return []
+        locations = [piece.location for _, piece in batch]
+        claimed_at = min(job.claim.taken_at for job, _ in batch)
         try:
-            timed = call(store.driver, _timed, store.driver, _targets(locations), self._proceed())
+            proceed = self._proceed(claimed_at)
+            timed = call(store.driver, _timed, store.driver, _targets(locations), proceed)
             answers = timed.answers
             if len(answers) != len(locations):
                 raise ValueError(f"{len(answers)} answers for {len(locations)} locations")
@@ -407,11 +415,20 @@ class Dispatcher:
             answers = [failed] * len(locations)
         return answers
 
-    def _proceed(self) -> Callable[[], bool]:
-        """Whether a batch under way may go on: a slow one, or one that was paused, may not."""
-        until = time.monotonic() + CALL_SECONDS
+    def _proceed(self, claimed_at: float) -> Callable[[], bool]:
+        """Whether a batch under way may go on: a slow one, or one that was paused, may not.
+
+        Its first location has more time: a store that is slow to begin with would otherwise
+        never get anywhere.
+        """
+        begun = time.monotonic()
+        first = min(begun + FIRST_SECONDS, claimed_at + self._send_within())
+        others = min(begun + CALL_SECONDS, first)
+        asked = False
 
         def proceed() -> bool:
+            nonlocal asked
+            until, asked = (others if asked else first), True
             return not self.ending and time.monotonic() < until
 
         return proceed

@@ -22,6 +22,9 @@ LOG = logging.getLogger(__name__)
 BATCH = 1000
 BATCH_SECONDS = 0.2
 
+#: Between two tries of a finish that failed.
+RETRY_SECONDS = 1.0
+
 
 class Recorder:
     """Writes to the source in batches, in a green thread of its own.
@@ -46,6 +49,7 @@ class Recorder:
         self._on_trouble = on_trouble
         self._claims: set[Claim] = set()
         self._locations: dict[int, tuple[Claim, Location]] = {}
+        self._finishing: dict[int, tuple[Claim, Location]] = {}
         self._images: set[str] = set()
         self._returned: defaultdict[Claim, set[int]] = defaultdict(set)
         self._since = 0.0
@@ -116,6 +120,7 @@ class Recorder:
 
     def _write(self) -> None:
         locations, self._locations = self._locations, {}
+        self._finishing = locations
         images, self._images = self._images, set()
         returned, self._returned = self._returned, defaultdict(set)
         if locations or images:
@@ -142,7 +147,7 @@ class Recorder:
                     len(locations),
                     error,
                 )
-                self._changed.wait(1)
+                self._changed.wait(RETRY_SECONDS)
         for claim, location in locations.values():
             claim.locations.discard(location.id)
         for number in finished.changed_locations:
@@ -192,7 +197,7 @@ class Recorder:
     def _renew(self, claim: Claim) -> None:
         try:
             with self._one_at_a_time:
-                lost = self._source.renew(claim)
+                lost = self._source.renew(claim) - self._finishing.keys()
         except errors.ScrubberError as error:
             LOG.warning("A claim cannot be renewed now: %s", error)
             return

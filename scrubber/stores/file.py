@@ -157,8 +157,8 @@ class FileDriver(base.Driver):
             with self._parent(target, opened) as (directory, name):
                 status = _regular_file(name, directory)
                 os.unlink(name, dir_fd=directory)
-                if directory != opened.root(self._place(_path(target.url))[0]):
-                    os.fsync(directory)
+                if directory not in opened:
+                    _sync(directory)
         except errors.Unavailable:
             raise
         except errors.StoreError as error:
@@ -271,6 +271,9 @@ class _Opened:
     def __enter__(self) -> "_Opened":
         return self
 
+    def __contains__(self, directory: int) -> bool:
+        return directory in self._directories.values()
+
     def root(self, root: _Root) -> int:
         if root not in self._directories:
             self._directories[root] = root.open()
@@ -282,8 +285,7 @@ class _Opened:
         :raises Unavailable: nobody can say what is deleted.
         """
         for directory in self._directories.values():
-            with _translated():
-                os.fsync(directory)
+            _sync(directory)
 
     def __exit__(self, *_exception: object) -> None:
         for directory in self._directories.values():
@@ -326,6 +328,15 @@ def _is_encodable(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _sync(directory: int) -> None:
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        # Some file systems have no fsync for directories: then there is no more to be had.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise errors.Unavailable(f"the file system says: {error.strerror}") from None
 
 
 def _modified_at(status: os.stat_result) -> datetime.datetime:

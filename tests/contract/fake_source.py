@@ -293,16 +293,6 @@ class FakeSource:
         for start in range(0, len(pending), page_size):
             yield pending[start : start + page_size]
 
-    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
-        self._enter("pending_locations")
-        pending = [
-            row.location
-            for _, row in sorted(self.glance.rows.items())
-            if row.deleted and row.location.status == "pending_delete"
-        ]
-        for start in range(0, len(pending), page_size):
-            yield pending[start : start + page_size]
-
     def live_since(self) -> list[LiveLocation]:
         self._enter("live_since")
         return self._new_live()

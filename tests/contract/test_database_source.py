@@ -177,6 +177,28 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_anothers_claim(
     assert world.source.still_ours(triples) == {candidate.locations[0].id}
 
 
+def test_a_renewal_repeated_after_a_lost_answer_finds_what_it_wrote(
+    database_world: DatabaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = database_world
+    candidate = pending_image(world)
+    claimed = world.source.claim([candidate], LEASE)
+    start, clock = world.source.now(), iter(range(1, 100))
+    monkeypatch.setattr(
+        world.source, "_now", lambda _c: start + datetime.timedelta(seconds=10 * next(clock))
+    )
+    write = world.source._engine.write
+
+    def write_twice(work: Callable[..., object]) -> object:
+        write(work)
+        return write(work)
+
+    monkeypatch.setattr(world.source._engine, "write", write_twice)
+    assert world.source.renew(claimed.claim) == frozenset()
+    [location] = candidate.locations
+    assert world.source.still_ours([(claimed.claim, candidate, location)]) == {location.id}
+
+
 def test_a_dry_run_writes_nothing(database_world: DatabaseWorld) -> None:
     world = database_world
     candidate = pending_image(world)

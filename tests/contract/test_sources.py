@@ -577,6 +577,15 @@ def test_a_removed_location_is_not_live_while_another_is(world: World) -> None:
     assert [at.location.id for page in world.source.live_locations(9) for at in page] == [live]
 
 
+def test_a_wreck_with_a_copy_made_since_uses_both(world: World) -> None:
+    image = world.add_image(status="active", deleted=False, deleted_ago=AN_HOUR)
+    pending = world.add_location(image, "fake://fast/pending")
+    active = world.add_location(image, "fake://fast/copy", status="active", deleted_ago=None)
+    live = {at.location.id for page in world.source.live_locations(9) for at in page}
+    assert live == {pending, active}
+    assert world.source.still_live([pending, active]) == live
+
+
 def test_an_unreadable_live_location_is_seen_as_such(world: World) -> None:
     world.add_live(unreadable=True)
     [[live]] = world.source.live_locations(100)

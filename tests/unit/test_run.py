@@ -126,8 +126,9 @@ def test_a_readable_copy_is_deleted_beside_an_unreadable_one_and_the_image_stays
     scene = Scene()
     image = scene.image("a")
     unreadable = scene.glance.add_location(image, problem="cannot be decrypted")
-    scene.run()
+    report = scene.run()
     assert scene.fast.asked_to_delete == ["a"]
+    assert report.total.images_scrubbed == 0
     assert scene.glance.status_of(unreadable) == "pending_delete"
     assert not scene.glance.is_claimed(unreadable)
     assert scene.glance.images[image].status == "pending_delete"
@@ -158,6 +159,7 @@ def test_a_half_deleted_image_with_an_active_location_is_left_as_it_is(pending: 
     assert scene.glance.images[image].status == "pending_delete"
     assert scene.fast.sent == []
     assert report.status == "partial"
+    assert report.total.images_scrubbed == 0
     assert "half-deleted" in reasons(report)
 
 
@@ -221,10 +223,11 @@ def test_a_narrowed_run_touches_nothing_else(
     other = scene.image("c", owner="other")
     stuck = scene.image(owner="third")
     scene.selection = selection(image)
-    scene.run()
+    report = scene.run()
     deleted = {name for store in scene.stores.values() for name in store.asked_to_delete}
     assert deleted == expected
     assert scene.is_finished(image) is (expected == {"a", "b"})
+    assert report.total.images_scrubbed == scene.is_finished(image) + scene.is_finished(other)
     assert scene.is_finished(other) is ("c" in expected)
     assert scene.is_untouched(stuck)
     assert not any(

@@ -9,12 +9,17 @@ import logging
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import errors
+from scrubber import errors, recorder
 from scrubber.model import Location
 from scrubber.reporting.report import Report
 from unit.scenes import PATIENCE, Scene, outcomes, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.01)
 
 
 # Recording --------------------------------------------------------------------------------
@@ -113,7 +118,8 @@ def test_a_row_that_was_changed_under_us_raises_an_alarm() -> None:
     report = scene.run()
     assert scene.is_finished(other)
     assert report.status == "partial"
-    assert any(str(number) in alarm and image in alarm for alarm in report.alarms)
+    assert any(f"location {number} of image {image}" in alarm for alarm in report.alarms)
+    assert any(alarm.startswith(f"image {image}") for alarm in report.alarms)
     assert scene.glance.status_of(number) == "active"
 
 
