@@ -105,15 +105,11 @@ def test_nothing_is_sent_on_a_claim_that_is_too_old() -> None:
 
     def remember(*arguments: object) -> object:
         claimed = claim(*arguments)  # type: ignore[arg-type]
+        claimed.claim.taken_at -= 241
         claims.append(claimed.claim)
         return claimed
 
-    def pause() -> None:
-        for at in claims:
-            at.taken_at -= 241
-
     scene.source.claim = remember  # type: ignore[method-assign, assignment]
-    scene.source.before["still_ours"] = pause
     report = scene.run()
     assert claims
     assert scene.fast.sent == []
