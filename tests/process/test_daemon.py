@@ -65,7 +65,7 @@ def test_many_runs_hold_no_more_than_one(
     running = program.start("--daemon")
     running.child.wait_ready(lambda: running.runs_ended() >= 2)
     before = held_by(running)
-    for _ in range(5):
+    for _ in range(4):
         backlog.add_pending(50)
         running.child.send(signal.SIGHUP)
         runs(running, 1)
