@@ -4,7 +4,7 @@ TOX := .venv/bin/tox
 RUN := $(TOX) run
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit functional test demo bench sample glance clean
+.PHONY: help lint unit functional test demo bench sample servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,23 +15,23 @@ lint: $(TOX) ## ruff and mypy --strict
 unit: $(TOX) ## tests that need no servers
 	$(RUN) -e unit
 
-functional: $(TOX) ## tests against real Glance, MariaDB and PostgreSQL
-	$(RUN) -e glance,functional
+functional: $(TOX) ## tests against real Glance, databases and stores
+	$(RUN) -e glance,stores,functional
 
 test: $(TOX) ## lint, unit and functional
-	$(RUN) -e glance,lint,unit,functional
+	$(RUN) -e glance,stores,lint,unit,functional
 
 demo: $(TOX) ## a scene played against a real Glance
 	$(RUN) -e glance,demo
 
 bench: $(TOX) ## speed on real servers
-	$(RUN) -e glance,bench
+	$(RUN) -e glance,stores,bench
 
 sample: $(TOX) ## write etc/scrubber.conf.sample
 	$(RUN) -e sample
 
-glance: $(TOX) ## only install the real Glance that functional, demo and bench use
-	$(RUN) -e glance
+servers: $(TOX) ## only install the real Glance, Swift and S3 that tests, demo and bench use
+	$(RUN) -e glance,stores
 
 $(TOX):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

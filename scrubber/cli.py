@@ -194,7 +194,7 @@ class Program:
         return source
 
     def _reload(self) -> None:
-        config.reload(self._conf, self._argv)
+        config.reload(self._conf, self._argv, registry.check)
         self._slots.resize(self._conf.scrub_pool_size)
 
     # One run --------------------------------------------------------------------------

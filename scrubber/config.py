@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 from oslo_db import options as db_options
@@ -359,15 +359,18 @@ def _bad_value(
     )
 
 
-def reload(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
+def reload(
+    conf: cfg.ConfigOpts, argv: Sequence[str], check: Callable[[cfg.ConfigOpts], None]
+) -> None:
     """Take over what changed in the files; mutable options only.
 
     oslo.config swaps the files in before it looks at the values, so a bad one would
     break every later read: the files are read by a second parser first.
 
+    :param check: looks at what this module does not know, the stores' sections.
     :raises ConfigError: the files cannot be used; all old values stay.
     """
-    load(argv)
+    check(load(argv))
     conf.mutate_config_files()
 
 

@@ -27,6 +27,7 @@ class Outcome(enum.Enum):
 
     DELETED = "deleted"
     GONE = "gone"
+    TRASHED = "trashed"
     SHARED = "shared"
     EXTERNAL = "external"
     FAILED = "failed"
@@ -45,7 +46,9 @@ class Outcome(enum.Enum):
         return self in _LEFT
 
 
-_DONE = frozenset({Outcome.DELETED, Outcome.GONE, Outcome.SHARED, Outcome.EXTERNAL})
+_DONE = frozenset(
+    {Outcome.DELETED, Outcome.GONE, Outcome.TRASHED, Outcome.SHARED, Outcome.EXTERNAL}
+)
 _LEFT = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.WAITING})
 
 
@@ -125,9 +128,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a driver is asked to delete: the URL of one location, free of everything else."""
+    """What a driver is asked to delete: the URL of one location.
+
+    ``size`` is that of its image, for stores that do not say what a delete freed.
+    """
 
     url: str = field(repr=False)
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +145,23 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Trashed:
+    """The store put the object into its trash: nobody finds it any more, its space is not free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What a store says of an object that is there.
+    """What a store says of an object that is there; None where it does not say.
 
     ``fingerprint`` is equal for two locations only if they are the same object.
     """
 
-    size: int
-    modified_at: datetime.datetime
+    size: int | None
+    modified_at: datetime.datetime | None
     fingerprint: str
 
 
-Answer = Deleted | errors.StoreError
+Answer = Deleted | Trashed | errors.StoreError
 Answers = Sequence[Answer]
 Look = Found | errors.StoreError
 Looks = Sequence[Look]

@@ -65,7 +65,7 @@ def refusal(image: Image, rows: Sequence[Location]) -> str | None:
 def is_whole(image: Image, look: Look) -> bool | None:
     """Whether a copy is all there; None if nobody can say."""
     if isinstance(look, Found):
-        return image.size is None or look.size == image.size
+        return None in (image.size, look.size) or look.size == image.size
     if isinstance(look, errors.Gone):
         return False
     return None

@@ -79,6 +79,8 @@ def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str |
     """
     if not isinstance(found, Found):
         return None  # nothing there, or nobody can say: the delete itself will tell
+    if found.modified_at is None:
+        return "the store does not say when the object was written: it may have been written again"
     if found.modified_at > removed.went_at + datetime.timedelta(seconds=1):
         return "the object is newer than its removal: it was uploaded again"
     for sibling in siblings:

@@ -1,9 +1,10 @@
 """The contract of a store driver."""
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from oslo_config import cfg
 
@@ -19,11 +20,88 @@ class Abilities:
     :param blocks: its calls block the thread: they are made in native threads, so they
         may not log, lock or raise anything but errors of errors.py.
     :param batch: the most locations that one ``delete`` takes.
+    :param seconds: how long one ``delete`` may take: batches grow up to that.  Longer where
+        a request costs a round trip whatever it holds.
+    :param says_gone: whether ``delete`` tells an object that is not there from one that it
+        deleted.  S3 does not: it answers success to both.
     """
 
     schemes: frozenset[str]
     blocks: bool
     batch: int
+    seconds: float = 0.05
+    says_gone: bool = True
+
+
+#: In the section of every store.
+COMMON_OPTS = [
+    cfg.IntOpt(
+        "scrub_max_connections",
+        min=1,
+        max=4096,
+        mutable=True,
+        help="The most calls, and so connections, to this store at the same time; scrub_pool_size "
+        "without it.",
+    ),
+]
+
+
+def also_in(what: str) -> cfg.ListOpt:
+    """The option that names what else of a store may be deleted from."""
+    return cfg.ListOpt(
+        "scrub_also_in",
+        default=[],
+        help=f"Other {what} of this store that scrubber may delete from. A location in any "
+        "other is refused: a row's URL may point anywhere the store's credentials reach.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Where a store is configured.
+
+    :param store: its id; its type in single-store mode.
+    :param kind: its type, the name of the driver's entry point.
+    :param name: the section that holds its options.
+    :param options: their values, of now: what is mutable may change while a run goes on.
+    :param call_timeout: seconds that one request may take.
+    :param pool_size: how many calls may run at once in all stores together.
+    """
+
+    store: str
+    kind: str
+    name: str
+    options: Any
+    call_timeout: Callable[[], float]
+    pool_size: Callable[[], int]
+
+    def required(self, option: str) -> str:
+        """The value of an option that this store cannot do without.
+
+        :raises ConfigError: it is not set.
+        """
+        if value := self.options[option]:
+            return str(value)
+        raise self.wrong(option, "is not set: copy the section from glance-api.conf")
+
+    def wrong(self, option: str, what: str) -> errors.ConfigError:
+        """Says what is wrong with an option: ``what`` follows its name, and quotes no secret."""
+        return errors.ConfigError(f"option {option} in section [{self.name}] {what}")
+
+    @contextmanager
+    def importing(self, package: str, hint: str) -> Iterator[None]:
+        """Round the import of a library that only this type of store needs.
+
+        :param hint: how to install it.
+        :raises ConfigError: it is not installed, or broken.
+        """
+        try:
+            yield
+        except ImportError as missing:
+            raise errors.ConfigError(
+                f"section [{self.name}]: a store of type {self.kind} needs {package}, which cannot "
+                f"be imported ({missing}): {hint}"
+            ) from None
 
 
 class Hanging(Protocol):
@@ -42,8 +120,8 @@ class Driver(abc.ABC):
 
     abilities: ClassVar[Abilities]
 
-    def __init__(self, store: str, section: str) -> None:
-        self.store = store
+    def __init__(self, section: Section) -> None:
+        self.store = section.store
         self.section = section
         #: A call whose end nobody waits for any more: while it hangs, no other is made.
         self.hanging: Hanging | None = None
@@ -51,7 +129,12 @@ class Driver(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def options(cls) -> list[cfg.Opt]:
-        """The options it reads in the store's own section."""
+        """The options it reads in the store's own section, beside COMMON_OPTS."""
+
+    @property
+    def connections(self) -> int:
+        """The most calls at the same time."""
+        return int(self.section.options.scrub_max_connections or self.section.pool_size())
 
     @property
     def family(self) -> str:

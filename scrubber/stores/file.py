@@ -52,9 +52,9 @@ class FileDriver(base.Driver):
         batch=256,
     )
 
-    def __init__(self, store: str, section: str, options: cfg.ConfigOpts.GroupAttr) -> None:
-        super().__init__(store, section)
-        self._roots = [_Root(path) for path in self._directories(options)]
+    def __init__(self, section: base.Section) -> None:
+        super().__init__(section)
+        self._roots = [_Root(path) for path in self._directories(section.options)]
 
     @classmethod
     def options(cls) -> list[cfg.Opt]:
@@ -64,7 +64,7 @@ class FileDriver(base.Driver):
         single, several = options.filesystem_store_datadir, options.filesystem_store_datadirs
         if single and several:
             raise errors.ConfigError(
-                f"section [{self.section}]: set filesystem_store_datadir or "
+                f"section [{self.section.name}]: set filesystem_store_datadir or "
                 "filesystem_store_datadirs, not both"
             )
         if several:

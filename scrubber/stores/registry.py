@@ -1,6 +1,7 @@
 """Builds the drivers of the stores that the configuration names, and finds them for a URL."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import stevedore.exception
@@ -9,9 +10,11 @@ from stevedore.driver import DriverManager
 from stevedore.extension import ExtensionManager
 
 from scrubber import errors
-from scrubber.config import STORE_SECTION, check_section
+from scrubber.config import PROJECT, STORE_SECTION, check_section
 from scrubber.model import Location
 from scrubber.stores import base, uri
+
+LOG = logging.getLogger(__name__)
 
 NAMESPACE = "scrubber.stores"
 
@@ -23,7 +26,7 @@ class Stores:
     """The configured stores.
 
     :param drivers: one for each store that scrubber can delete from.
-    :param undriven: the type of each store that it cannot, by store id.
+    :param undriven: why it cannot from the others, by store id.
     """
 
     def __init__(self, drivers: Iterable[base.Driver], undriven: dict[str, str]) -> None:
@@ -42,10 +45,7 @@ class Stores:
         if location.store in self.drivers:
             return self.drivers[location.store]
         if location.store in self._undriven:
-            raise errors.Unsupported(
-                f"store {location.store} is of type {self._undriven[location.store]}, "
-                "for which this scrubber has no driver"
-            )
+            raise errors.Unsupported(f"store {location.store}: {self._undriven[location.store]}")
         named = f"store {location.store} is not configured" if location.store else "names no store"
         holders = self._could_hold(location.url)
         if len(holders) == 1:
@@ -80,7 +80,8 @@ class Stores:
     def readers(self, locations: Iterable[Location]) -> dict[base.Driver, list[Location]]:
         """Who can say what these URLs stand for: the store's own driver, else one of each family.
 
-        Its own driver knows the names of its roots, and so does not ask a file system that hangs.
+        Glance reads a location through the store that its row names, and so from there only:
+        the same URL in another store, with another endpoint, is another object.
         """
         families: dict[str, base.Driver] = {}
         for driver in self.drivers.values():
@@ -89,10 +90,12 @@ class Stores:
         for location in locations:
             scheme = uri.scheme(location.url)
             own = self.drivers.get(location.store or "")
-            for family, first in families.items():
+            if own is not None and scheme in own.abilities.schemes:
+                readers.setdefault(own, []).append(location)
+                continue
+            for first in families.values():
                 if scheme in first.abilities.schemes:
-                    reader = own if own is not None and own.family == family else first
-                    readers.setdefault(reader, []).append(location)
+                    readers.setdefault(first, []).append(location)
         return readers
 
     def close(self) -> None:
@@ -107,22 +110,63 @@ def build(conf: cfg.ConfigOpts) -> Stores:
     """
     drivers: list[base.Driver] = []
     undriven: dict[str, str] = {}
-    for store, (kind, section) in _configured(conf).items():
-        if kind in EXTERNAL:
-            continue
-        driver = _driver_class(kind)
+    for store, driver, section in _declared(conf):
         if driver is None:
-            undriven[store] = kind
-            continue
-        conf.register_opts(driver.options(), group=section)
-        check_section(conf, section)
-        drivers.append(driver(store, section, conf[section]))  # type: ignore[call-arg]
+            undriven[store] = (
+                f"this scrubber has no driver for type {section.kind}; scrubber[cinder] and "
+                "scrubber[vmware] bring more"
+            )
+        else:
+            try:
+                check_section(conf, section.name)
+                drivers.append(driver(section))
+            except errors.ConfigError as wrong:
+                if _is_needed(conf, store):
+                    raise
+                # Old files list stores that nobody uses.
+                undriven[store] = str(wrong)
+    for store, reason in undriven.items():
+        LOG.warning("Nothing is deleted from store %s: %s", store, reason)
     if not drivers and not undriven:
         raise errors.ConfigError(
             "no store is configured: copy enabled_backends and the stores' sections, or "
             "[glance_store], from glance-api.conf"
         )
     return Stores(drivers, undriven)
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """See that the sections of all stores hold values that can be used.
+
+    :raises ConfigError: one does not.
+    """
+    for _, driver, section in _declared(conf):
+        if driver is not None:
+            check_section(conf, section.name)
+
+
+def _declared(
+    conf: cfg.ConfigOpts,
+) -> Iterator[tuple[str, type[base.Driver] | None, base.Section]]:
+    """Each store that may hold something of ours, its options registered."""
+    for store, (kind, name) in _configured(conf).items():
+        if kind in EXTERNAL:
+            continue
+        driver = _driver_class(kind)
+        options = driver.options() if driver else []
+        conf.register_opts([*options, *base.COMMON_OPTS], group=name)
+        yield store, driver, _section(conf, store, kind, name)
+
+
+def _section(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Section:
+    return base.Section(
+        store,
+        kind,
+        name,
+        conf[name],
+        call_timeout=lambda: float(conf[PROJECT].call_timeout),
+        pool_size=lambda: int(conf.scrub_pool_size),
+    )
 
 
 def _configured(conf: cfg.ConfigOpts) -> dict[str, tuple[str, str]]:
@@ -133,6 +177,11 @@ def _configured(conf: cfg.ConfigOpts) -> dict[str, tuple[str, str]]:
     return {_short(kind): (_short(kind), STORE_SECTION) for kind in kinds}
 
 
+def _is_needed(conf: cfg.ConfigOpts, store: str) -> bool:
+    """Whether Glance certainly uses it: in single-store mode only one of those listed."""
+    return bool(conf.enabled_backends) or store == _short(conf[STORE_SECTION].default_store)
+
+
 def _short(kind: str) -> str:
     """``file`` for every name the file store has had; old files name classes."""
     return "file" if "filesystem" in kind else kind.removesuffix(".Store").rpartition(".")[2]
@@ -140,7 +189,7 @@ def _short(kind: str) -> str:
 
 def _driver_class(kind: str) -> type[base.Driver] | None:
     try:
-        found: Any = DriverManager(NAMESPACE, kind).driver
+        found: Any = DriverManager(NAMESPACE, kind, warn_on_missing_entrypoint=False).driver
     except stevedore.exception.NoMatches:
         return None
     driver: type[base.Driver] = found
@@ -151,6 +200,9 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """For oslo-config-generator: what each driver reads in its store's own section."""
     drivers: Any = ExtensionManager(NAMESPACE, invoke_on_load=False)
     return [
-        (f"your_{extension.name}_store", extension.plugin.options())
+        (
+            f"your_{extension.name}_store",
+            [*extension.plugin.options(), *base.COMMON_OPTS],
+        )
         for extension in sorted(drivers, key=lambda extension: extension.name)
     ]

@@ -13,7 +13,7 @@ class RehearsalDriver(base.Driver):
     """Stands in for a driver; what is there counts as deleted, and nothing is touched."""
 
     def __init__(self, driver: base.Driver) -> None:
-        super().__init__(driver.store, driver.section)
+        super().__init__(driver.section)
         self.abilities = driver.abilities  # type: ignore[misc] # of this instance, as its twin's
         self._driver = driver
 
@@ -50,7 +50,8 @@ class RehearsalDriver(base.Driver):
         if not proceed():
             return [errors.NotSent("not sent")] * len(targets)
         return [
-            Deleted(look.size) if isinstance(look, Found) else look for look in self.look(targets)
+            Deleted(look.size or 0) if isinstance(look, Found) else look
+            for look in self.look(targets)
         ]
 
     def close(self) -> None:

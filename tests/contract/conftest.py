@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.worlds import DatabaseWorld, FakeWorld, World
+pytest.register_assert_rewrite("contract.driver_contract")
+
+from contract.worlds import DatabaseWorld, FakeWorld, World  # noqa: E402
 
 
 @pytest.fixture(params=["fake", "database"])

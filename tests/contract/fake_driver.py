@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from oslo_config import cfg
 
+from contract.sections import section
 from scrubber import errors
 from scrubber.model import Answer, Answers, Deleted, Found, Look, Looks, Target
 from scrubber.stores import base
@@ -36,7 +37,7 @@ class FakeDriver(base.Driver):
     """
 
     def __init__(self, store: str, *, twin_of: "FakeDriver | None" = None, batch: int = 8) -> None:
-        super().__init__(store, store)
+        super().__init__(section(FakeDriver, store=store))
         self.abilities = base.Abilities(  # type: ignore[misc] # each test has its own
             schemes=frozenset({"fake"}), blocks=False, batch=batch
         )

@@ -1,9 +1,9 @@
 """File stores as an operator configures them."""
 
 from pathlib import Path
+from typing import Any
 
-from oslo_config import cfg
-
+from contract.sections import section
 from scrubber.stores.file import FileDriver
 
 
@@ -11,11 +11,9 @@ def file_driver(
     directory: Path | str | None = None, *directories: str, store: str = "fast"
 ) -> FileDriver:
     """One data directory, or several in ``filesystem_store_datadirs``."""
-    conf = cfg.ConfigOpts()
-    conf([], default_config_files=[], default_config_dirs=[])
-    conf.register_opts(FileDriver.options(), group=store)
+    options: dict[str, Any] = {}
     if directory is not None:
-        conf.set_override("filesystem_store_datadir", str(directory), group=store)
+        options["filesystem_store_datadir"] = str(directory)
     if directories:
-        conf.set_override("filesystem_store_datadirs", list(directories), group=store)
-    return FileDriver(store, store, conf[store])
+        options["filesystem_store_datadirs"] = list(directories)
+    return FileDriver(section(FileDriver, store=store, **options))

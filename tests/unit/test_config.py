@@ -7,6 +7,7 @@ import pytest
 from oslo_config import cfg
 
 from scrubber import config, errors
+from scrubber.stores import registry
 
 GLANCE_SCRUBBER_CONF = """
 [DEFAULT]
@@ -302,7 +303,7 @@ def test_a_changed_option_takes_effect(
     conf = config.load(words)
     assert value_of(conf, section, option) == old
     write(tmp_path, f"[{section}]\n{option} = {new}\n")
-    config.reload(conf, words)
+    config.reload(conf, words, registry.check)
     assert value_of(conf, section, option) == new
 
 
@@ -330,7 +331,7 @@ def test_a_bad_file_is_refused_whole_and_the_old_values_stay(tmp_path: Path, bad
     before = everything(conf)
     write(tmp_path, f"[DEFAULT]\nwakeup_time = 99\n[scrubber]\npage_size = 9\n{bad}")
     with pytest.raises(errors.ConfigError):
-        config.reload(conf, words)
+        config.reload(conf, words, registry.check)
     assert everything(conf) == before
 
 
@@ -351,7 +352,7 @@ def test_a_file_that_is_gone_is_refused_and_the_old_values_stay(tmp_path: Path) 
     conf = config.load(words)
     (tmp_path / "scrubber.conf").unlink()
     with pytest.raises(errors.ConfigError, match=r"scrubber\.conf"):
-        config.reload(conf, words)
+        config.reload(conf, words, registry.check)
     assert conf.scrub_time == 1
 
 
@@ -360,9 +361,9 @@ def test_a_good_file_after_a_bad_one_takes_effect(tmp_path: Path) -> None:
     conf = config.load(words)
     write(tmp_path, "[DEFAULT]\nscrub_time = x\n")
     with pytest.raises(errors.ConfigError):
-        config.reload(conf, words)
+        config.reload(conf, words, registry.check)
     write(tmp_path, "[DEFAULT]\nscrub_time = 5\n")
-    config.reload(conf, words)
+    config.reload(conf, words, registry.check)
     assert conf.scrub_time == 5
     assert conf.wakeup_time == 300
 
@@ -371,7 +372,7 @@ def test_an_immutable_option_keeps_its_value(tmp_path: Path) -> None:
     words = write(tmp_path, "[DEFAULT]\nenabled_backends = fast:file\n")
     conf = config.load(words)
     write(tmp_path, "[DEFAULT]\nenabled_backends = other:file\nscrub_time = 3\n")
-    config.reload(conf, words)
+    config.reload(conf, words, registry.check)
     assert conf.enabled_backends == {"fast": "file"}
     assert conf.scrub_time == 3
 
@@ -380,7 +381,7 @@ def test_the_command_line_still_counts_after_a_reload(tmp_path: Path) -> None:
     words = [*write(tmp_path, "[DEFAULT]\ndaemon = false\n"), "--daemon", "--store", "fast"]
     conf = config.load(words)
     write(tmp_path, "[DEFAULT]\ndaemon = false\nscrub_time = 3\n")
-    config.reload(conf, words)
+    config.reload(conf, words, registry.check)
     assert conf.daemon is True
     assert conf.store == ["fast"]
     assert conf.scrub_time == 3

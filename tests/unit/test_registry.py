@@ -143,7 +143,7 @@ def stores(tmp_path: Path) -> Stores:
             file_driver(tmp_path / "slow", store="slow"),
             FakeDriver("memory"),
         ],
-        {"ceph": "rbd"},
+        {"ceph": "no driver for type rbd"},
     )
 
 

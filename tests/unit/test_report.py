@@ -88,7 +88,15 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
     assert document["finished_at"] == "2026-06-01T12:00:05Z"
     assert document["images"]["scrubbed"] == 1
     assert document["bytes_freed"] == 10
-    counts = {"gone": 1, "shared": 1, "failed": 1, "waiting": 1, "refused": 1, "external": 1}
+    counts = {
+        "gone": 1,
+        "trashed": 1,
+        "shared": 1,
+        "failed": 1,
+        "waiting": 1,
+        "refused": 1,
+        "external": 1,
+    }
     assert document["locations"] == {"deleted": 2, **counts}
     assert document["stores"]["fast"] == {
         "images": {"scrubbed": 1},

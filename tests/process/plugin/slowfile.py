@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from scrubber import errors
 from scrubber.model import Answer, Answers, Target
+from scrubber.stores import base
 from scrubber.stores.file import FileDriver
 
 # A call in C that blocks its thread and nothing else: time.sleep is eventlet's here.
@@ -24,9 +25,9 @@ _FOREVER = 3600.0
 class SlowFileDriver(FileDriver):
     """Sleeps before each delete, and notes in a journal when it begins and ends."""
 
-    def __init__(self, store: str, section: str, options: cfg.ConfigOpts.GroupAttr) -> None:
-        super().__init__(store, section, options)
-        self._options = options
+    def __init__(self, section: base.Section) -> None:
+        super().__init__(section)
+        self._options = options = section.options
         self._numbers = itertools.count(1)
         self._journal = os.open(
             options.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
