@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from scrubber import errors, pool
 from scrubber.model import Location
 from scrubber.planning import safety
+from scrubber.planning.due import Ages, due
 from scrubber.planning.proof import CANARIES
 from scrubber.sources.base import LiveLocation, Source
 from scrubber.stores import base
@@ -23,6 +24,7 @@ class LiveReferences:
 
     :param tolerate: whether a live location that cannot be read is passed over.
     :param call_timeout: seconds for a store to say what URLs stand for.
+    :param ages: how long what is pending can still come back.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class LiveReferences:
         stores: Stores,
         tolerate: Callable[[], bool],
         call_timeout: Callable[[], float],
+        ages: Callable[[], Ages],
     ) -> None:
         self._source = source
         self._stores = stores
         self._tolerate = tolerate
         self._call_timeout = call_timeout
+        self._ages = ages
         self._index: safety.LiveIndex | None = None
         self._canaries: dict[str, dict[str, _Sample]] = {}
         self._one_at_a_time = pool.Lock()
@@ -94,16 +98,30 @@ class LiveReferences:
         return {root: list(sample.kept) for root, sample in samples.items()}
 
     def used(self, pieces: Iterable[tuple[str, int]]) -> frozenset[str]:
-        """Those of these identities, each with its own location id, that another, live one has."""
+        """Those of these identities, each with its own location id, that another one still needs.
+
+        That is a live one, or one that is pending and not yet due: a restore can bring it back.
+        """
         users = {
-            identity: others
+            identity: found
             for identity, own in pieces
-            if (others := [user for user in self._loaded.users(identity) if user != own])
+            if (found := [user for user in self._loaded.users(identity) if user != own])
         }
         if not users:
             return frozenset()
-        live = self._source.still_live({location for found in users.values() for location in found})
-        return frozenset(at for at, found in users.items() if not live.isdisjoint(found))
+        others = {location for found in users.values() for location in found}
+        needed = self._source.still_live(others)
+        needed |= self._not_due(others - needed)
+        return frozenset(at for at, found in users.items() if not needed.isdisjoint(found))
+
+    def _not_due(self, locations: set[int]) -> frozenset[int]:
+        pending = self._source.pending_among(locations) if locations else []
+        if not pending:
+            return frozenset()
+        ages, now = self._ages(), self._source.now()
+        return frozenset(
+            candidate.locations[0].id for candidate in pending if due(candidate, ages, now) is None
+        )
 
     def being_written(self, identities: Sequence[tuple[str, str]]) -> frozenset[str]:
         """Those of the identities, each with its own image's id, that Glance may be writing."""

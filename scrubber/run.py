@@ -95,6 +95,7 @@ class Run:
             stores,
             tolerate=lambda: settings().ignore_unreadable_live,
             call_timeout=lambda: settings().call_timeout,
+            ages=lambda: settings().ages,
         )
         self._recorder = Recorder(
             source,

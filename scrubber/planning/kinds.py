@@ -56,6 +56,17 @@ def leftover(image: Image, rows: Sequence[Location]) -> Candidate:
     return Candidate(image, Kind.LEFTOVER, pending(rows))
 
 
+def of_pending(image: Image, row: Location) -> Candidate:
+    """A pending location alone, whatever else its image has."""
+    if image.status == "pending_delete":
+        kind = Kind.DELETED if image.deleted else Kind.HALF_DELETED
+    elif image.deleted:
+        kind = Kind.LEFTOVER if image.status == "deleted" else Kind.TORN
+    else:
+        kind = Kind.REMOVED
+    return Candidate(image, kind, (row,))
+
+
 def is_late(row: Location, image: Image) -> bool:
     """A copy that ended while its image was destroyed.
 

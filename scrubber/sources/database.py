@@ -360,6 +360,20 @@ class DatabaseSource:
         )
         return self._engine.read(lambda c: frozenset(c.execute(query).scalars()))
 
+    def pending_among(self, locations: Collection[int]) -> list[Candidate]:
+        query = select(*LOCATIONS.c).where(
+            _locations.id.in_(locations), _locations.status == "pending_delete"
+        )
+        pending = self._engine.read(
+            lambda c: [self._reader.location(row) for row in c.execute(query)]
+        )
+        images = self.images({location.image_id for location in pending})
+        return [
+            kinds.of_pending(images[location.image_id], location)
+            for location in pending
+            if location.image_id in images
+        ]
+
     def busy_images(self, images: Collection[str]) -> frozenset[str]:
         written = select(_images.id).where(
             _images.id.in_(images), _images.deleted.is_(False), _images.status.in_(_BEING_WRITTEN)

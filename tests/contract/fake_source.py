@@ -21,6 +21,7 @@ from scrubber.model import (
     Outcome,
     Selection,
 )
+from scrubber.planning import kinds
 from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
 
 NOW = datetime.datetime(2026, 6, 1, 12)
@@ -324,6 +325,15 @@ class FakeSource:
     def still_live(self, locations: Collection[int]) -> frozenset[int]:
         self._enter("still_live")
         return frozenset(self._live_numbers() & set(locations))
+
+    def pending_among(self, locations: Collection[int]) -> list[Candidate]:
+        self._enter("pending_among")
+        rows = [self.glance.rows[number].location for number in locations]
+        return [
+            kinds.of_pending(self.glance.images[row.image_id], row)
+            for row in rows
+            if row.status == "pending_delete"
+        ]
 
     def busy_images(self, images: Collection[str]) -> frozenset[str]:
         self._enter("busy_images")

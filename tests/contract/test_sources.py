@@ -630,6 +630,32 @@ def test_still_live_tells_what_has_been_deleted_since(world: World) -> None:
     assert world.source.still_live([gone, stays, 4711]) == frozenset({stays})
 
 
+PENDING = [
+    # image's status and deleted, the location's status; the kind it is a candidate of
+    ("pending_delete", True, "pending_delete", Kind.DELETED),
+    ("pending_delete", False, "pending_delete", Kind.HALF_DELETED),
+    ("deleted", True, "pending_delete", Kind.LEFTOVER),
+    ("active", True, "pending_delete", Kind.TORN),
+    ("active", False, "pending_delete", Kind.REMOVED),
+    ("active", False, "active", None),
+    ("deleted", True, "deleted", None),
+]
+
+
+@pytest.mark.parametrize(("image_status", "deleted", "status", "kind"), PENDING)
+def test_a_location_is_asked_for_alone_while_it_is_pending(
+    world: World, image_status: str, deleted: bool, status: str, kind: Kind | None
+) -> None:
+    """Such a row may come back: as long as it is not due, its bytes are needed."""
+    image = world.add_image(status=image_status, deleted=deleted)
+    number = world.add_location(image, status=status)
+    world.add_location(image, "fake://fast/another")
+    found = world.source.pending_among([number])
+    assert [(at.kind, [row.id for row in at.locations]) for at in found] == (
+        [(kind, [number])] if kind else []
+    )
+
+
 BUSY = [
     # image's status, deleted, importing; may Glance be writing its bytes?
     ("queued", False, False, True),

@@ -4,6 +4,7 @@ Every test has a hard limit in time: what hangs has failed.
 """
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +12,8 @@ from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW
 from scrubber import errors
 from scrubber.model import Selection
+from scrubber.planning.due import Ages
+from scrubber.reporting.report import Report, utcnow
 from unit.scenes import PATIENCE, Scene, outcomes, reasons
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -75,6 +78,36 @@ def test_bytes_of_an_image_restored_in_mid_run_are_not_deleted() -> None:
     scene.run()
     assert scene.fast.sent == []
     assert "a" in scene.fast.objects
+
+
+def test_bytes_of_a_deleted_image_that_can_still_be_restored_are_not_deleted() -> None:
+    """Another row of the same object is due; the younger one will see to the bytes."""
+    scene = Scene(ages=Ages(scrub_time=600, removed_location_age=3600))
+    moment = NOW - timedelta(seconds=60)
+    young = scene.image("a", deleted_at=moment, updated_at=moment)
+    [number] = scene.numbers(young)
+    scene.glance.change_location(number, deleted_at=moment, updated_at=moment)
+    old = scene.image("a")
+    report = scene.run()
+    assert "a" in scene.fast.objects
+    assert scene.is_finished(old)
+    assert scene.is_untouched(young)
+    assert outcomes(report) == {"shared": 1}
+    scene.glance.clock += timedelta(seconds=600)
+    scene.report = Report(utcnow)
+    scene.run()
+    assert "a" not in scene.fast.objects
+    assert scene.is_finished(young)
+
+
+def test_bytes_of_a_removed_location_that_can_still_come_back_are_not_deleted() -> None:
+    scene = Scene(ages=Ages(scrub_time=0, removed_location_age=3 * 3600))
+    live = scene.glance.rows[scene.live_image("b")].location.image_id
+    scene.location(live, "a")
+    old = scene.image("a")
+    scene.run()
+    assert "a" in scene.fast.objects
+    assert scene.is_finished(old)
 
 
 def test_bytes_no_longer_in_use_are_deleted() -> None:
