@@ -15,7 +15,7 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 from oslo_log import log
 
-from scrubber import __version__, errors
+from scrubber import __version__, arguments, errors
 
 PROJECT = "scrubber"
 
@@ -234,7 +234,7 @@ def load(argv: Sequence[str]) -> cfg.ConfigOpts:
 
 
 def _parse(conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
-    files, flags = _files_and_flags(argv)
+    files, flags = arguments.files_and_flags(argv)
     _check_flags(flags)
     found = cfg.find_config_files(project=PROJECT)
     said = io.StringIO()
@@ -372,46 +372,6 @@ def reload(
     """
     check(load(argv))
     conf.mutate_config_files()
-
-
-_TRUE = frozenset({"true", "1", "on", "yes"})
-_FALSE = frozenset({"false", "0", "off", "no"})
-
-
-def _files_and_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line as oslo.config wants it, in two parts.
-
-    Files come first, since a file named after a flag would override that flag; and
-    ``--daemon true|false``, ``--daemon=…``, ``-D …`` become ``--daemon`` or ``--nodaemon``.
-    """
-    files: list[str] = []
-    rest: list[str] = []
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if word == "--":
-            rest += [word, *words]
-            break
-        if name in ("--config-file", "--config-dir"):
-            files.append(word)
-            if not equals and words:
-                files.append(words.pop(0))
-        elif name in ("--daemon", "-D"):
-            if not equals and words and words[0].lower() in _TRUE | _FALSE:
-                value = words.pop(0)
-            rest.append(_daemon_flag(word, value if value or equals else "true"))
-        else:
-            rest.append(word)
-    return files, rest
-
-
-def _daemon_flag(word: str, value: str) -> str:
-    if value.lower() in _TRUE:
-        return "--daemon"
-    if value.lower() in _FALSE:
-        return "--nodaemon"
-    return word  # oslo.config says what is wrong with it, exit 2
 
 
 def on_command_line(conf: cfg.ConfigOpts, name: str) -> bool:

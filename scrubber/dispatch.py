@@ -6,32 +6,30 @@ its way at a time.
 
 import logging
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from scrubber import errors, pool
 from scrubber.live import LiveReferences
 from scrubber.model import (
     Answer,
     Answers,
-    Candidate,
     Deleted,
+    Found,
     Kind,
     Location,
     Look,
-    Looks,
     Outcome,
     Target,
+    Trashed,
 )
 from scrubber.planning import safety
-from scrubber.planning.order import FairQueue, Pace
-from scrubber.planning.proof import Proof, judge
-from scrubber.sources.base import Claim, Source
+from scrubber.planning.proof import Proof
+from scrubber.sources.base import Source
 from scrubber.stores import base
 from scrubber.stores.call import call
+from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, StoreState, Verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -43,137 +41,6 @@ FIRST_SECONDS = 10.0
 
 #: So many missing objects are held for a verdict at the end of a run; more stop the store.
 MOST_MISSING = 2000
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One location to delete: in which store, and what that would delete there."""
-
-    location: Location
-    store: "StoreState"
-    root: str
-    identity: str
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """A claimed image on its way through the stores, one piece after another.
-
-    :param deleted: identities of its pieces that are done with: two rows may be one object.
-    :param held: how many pieces are missing in a store that has not proved itself.
-    :param complete: whether all that its rows name is gone, as far as it got.
-    """
-
-    candidate: Candidate
-    claim: Claim
-    todo: deque[Piece]
-    stores: frozenset[str]
-    complete: bool = True
-    deleted: set[str] = field(default_factory=set)
-    held: int = 0
-
-    @property
-    def ended(self) -> bool:
-        return not self.todo and not self.held
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a piece; ``outcome`` is None while it is held to the end of the run."""
-
-    outcome: Outcome | None
-    reason: str = ""
-    bytes_freed: int = 0
-
-
-LOST = Verdict(Outcome.LOST)
-HELD = Verdict(None)
-NOT_SENT = Verdict(Outcome.LOST, "not sent")
-
-
-@dataclass(eq=False, slots=True)
-class RootState:
-    """A root of a store during one run, and what is missing there.
-
-    :param missing: pieces that were not found and wait for a verdict at the end of the run.
-    """
-
-    proof: Proof = Proof.UNPROVEN
-    touched: int = 0
-    missing: list[tuple[Job, Piece]] = field(default_factory=list)
-    again: pool.Flag | None = None
-
-
-class StoreState:
-    """A store during one run: its queue, its pace, and whether it is believed."""
-
-    def __init__(self, driver: base.Driver, accepted: bool = False) -> None:
-        self.driver = driver
-        self.name = driver.store
-        self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
-        self.pace = Pace()
-        self.roots: defaultdict[str, RootState] = defaultdict(RootState)
-        self.stopped: str | None = None
-        self._accepted = accepted
-
-    def prove(self, canaries: dict[str, list[Location]], timeout: float) -> None:
-        """See that this is the store we think; else it is stopped for this run.
-
-        :param canaries: for each root some live locations that should be there.
-        """
-        with self._stopping_on_trouble():
-            call(self.driver, self.driver.probe, timeout=timeout)
-            for root, locations in canaries.items():
-                self._prove_root(root, locations, timeout)
-
-    def _prove_root(self, root: str, canaries: list[Location], timeout: float) -> None:
-        looks = self.look(canaries, timeout)
-        state = self.roots[root]
-        state.proof = judge(looks)
-        if state.proof is Proof.DISPROVED and not self._accepted:
-            missing = sum(isinstance(look, errors.Gone) for look in looks)
-            where = f" in {root}" if root else ""
-            self.stop(
-                f"of {len(looks)} live images looked up{where} {missing} are missing: is it "
-                f"mounted, and the right one? If it is, run once with --accept-missing {self.name}"
-            )
-
-    def prove_once_more(self, root: str, canaries: list[Location], timeout: float) -> None:
-        """After the first object that is missing: the root may have gone since it was proven."""
-        state = self.roots[root]
-        if state.again is not None:
-            state.again.wait()
-            return
-        state.again = pool.Flag()
-        try:
-            with self._stopping_on_trouble():
-                self._prove_root(root, canaries, timeout)
-        finally:
-            state.again.set()
-
-    def believes(self, root: str) -> bool:
-        """Whether what is missing in that root was deleted before."""
-        return self._accepted or self.roots[root].proof is Proof.PROVEN
-
-    def look(self, locations: Sequence[Location], timeout: float) -> Looks:
-        return call(self.driver, self.driver.look, _targets(locations), timeout=timeout)
-
-    @contextmanager
-    def _stopping_on_trouble(self) -> Iterator[None]:
-        try:
-            yield
-        except errors.Unavailable as unavailable:
-            self.stop(str(unavailable))
-        except Exception as error:
-            LOG.exception("The driver of store %s failed", self.name)
-            self.stop(f"defect in the driver: {type(error).__name__}")
-
-    def stop(self, reason: str) -> None:
-        if self.stopped is None:
-            LOG.error("Store %s is stopped for this run: %s", self.name, reason)
-            self.stopped = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +56,8 @@ def _timed(driver: base.Driver, targets: list[Target], proceed: Callable[[], boo
     return _Timed(answers, time.monotonic() - started)
 
 
-def _targets(locations: Iterable[Location]) -> list[Target]:
-    return [Target(location.url) for location in locations]
+def _targets(batch: Iterable[tuple[Job, Piece]]) -> list[Target]:
+    return [Target(piece.location.url, job.candidate.image.size) for job, piece in batch]
 
 
 class Dispatcher:
@@ -223,7 +90,6 @@ class Dispatcher:
         self._settle = settle
         self._stores: deque[StoreState] = deque()
         self._followers: dict[str, list[tuple[Job, Piece]]] = {}
-        self._in_flight = 0
         self._closing = False
         self._failure: Exception | None = None
         self._task = pool.Task(self._fill_slots)
@@ -231,6 +97,10 @@ class Dispatcher:
     @property
     def _queued(self) -> int:
         return sum(len(store.queue) for store in self._stores)
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(store.in_flight for store in self._stores)
 
     def push(self, job: Job) -> None:
         """Queue the job's next piece."""
@@ -256,7 +126,7 @@ class Dispatcher:
         while True:
             # At once, not after what is in flight: that may hang. What follows in an image
             # may queue up in any store, even in a new one.
-            while self.ending and (store := self._next_store()):
+            while self.ending and (store := self._next_store(lambda store: bool(store.queue))):
                 self._conclude(*store.queue.pop(), LOST)
             if not self._in_flight and not self._queued:
                 break
@@ -284,25 +154,25 @@ class Dispatcher:
     def _fill_slots(self) -> None:
         while not self._closing:
             try:
-                while self._slots.free and not self.ending and (store := self._next_store()):
-                    batch = self._next_batch(store)
-                    self._in_flight += 1
+                while (
+                    self._slots.free
+                    and not self.ending
+                    and (store := self._next_store(lambda store: store.ready))
+                ):
+                    batch = store.next_batch(self._slots.size)
+                    store.in_flight += 1
                     self._slots.spawn(self._send, store, batch)
             except Exception as defect:
                 self.abort(defect)
             self._slots.changed.wait()
 
-    def _next_store(self) -> StoreState | None:
+    def _next_store(self, wanted: Callable[[StoreState], bool]) -> StoreState | None:
         """Stores take turns, so that none waits for another."""
         for _ in range(len(self._stores)):
             self._stores.rotate(-1)
-            if self._stores[-1].queue:
+            if wanted(self._stores[-1]):
                 return self._stores[-1]
         return None
-
-    def _next_batch(self, store: StoreState) -> list[tuple[Job, Piece]]:
-        size = store.pace.batch_size(store.driver.abilities.batch)
-        return [store.queue.pop() for _ in range(min(size, len(store.queue)))]
 
     def _send(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> None:
         try:
@@ -311,7 +181,7 @@ class Dispatcher:
         except Exception as defect:
             self.abort(defect)
         finally:
-            self._in_flight -= 1
+            store.in_flight -= 1
 
     # One batch ------------------------------------------------------------------------
 
@@ -394,26 +264,52 @@ class Dispatcher:
     def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
         if not batch:
             return []
-        locations = [piece.location for _, piece in batch]
-        claimed_at = min(job.claim.taken_at for job, _ in batch)
+        proceed = self._proceed(min(job.claim.taken_at for job, _ in batch))
         try:
-            proceed = self._proceed(claimed_at)
-            timed = call(store.driver, _timed, store.driver, _targets(locations), proceed)
-            answers = timed.answers
-            if len(answers) != len(locations):
-                raise ValueError(f"{len(answers)} answers for {len(locations)} locations")
-            tried = sum(not isinstance(answer, errors.NotSent) for answer in answers)
-            if tried:
-                store.pace.learn(tried, timed.seconds)
+            unseen = self._unseen(store, batch)
+            seen = [entry for entry in batch if entry[1].location.id not in unseen]
+            answers = iter(self._ask_to_delete(store, seen, proceed))
+            return [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
-            answers = [unavailable] * len(locations)
+            return [unavailable] * len(batch)
         except Exception as error:
             # A driver that breaks its contract: nothing of this batch counts as deleted.
             LOG.exception("The driver of store %s failed", store.name)
             failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
-            answers = [failed] * len(locations)
-        return answers
+            return [failed] * len(batch)
+
+    def _unseen(
+        self, store: StoreState, batch: list[tuple[Job, Piece]]
+    ) -> dict[int, errors.StoreError]:
+        """What is not there, by location id, in a store whose deletes do not tell.
+
+        Once its root has proved itself that is not asked: then it was deleted before.
+        """
+        if store.driver.abilities.says_gone:
+            return {}
+        doubtful = [piece.location for _, piece in batch if not store.believes(piece.root)]
+        if not doubtful:
+            return {}
+        looks = store.look(doubtful, self._call_timeout())
+        return {
+            location.id: look
+            for location, look in zip(doubtful, looks, strict=True)
+            if not isinstance(look, Found)
+        }
+
+    def _ask_to_delete(
+        self, store: StoreState, batch: list[tuple[Job, Piece]], proceed: Callable[[], bool]
+    ) -> Answers:
+        if not batch:
+            return []
+        timed = call(store.driver, _timed, store.driver, _targets(batch), proceed)
+        if len(timed.answers) != len(batch):
+            raise ValueError(f"{len(timed.answers)} answers for {len(batch)} locations")
+        tried = sum(not isinstance(answer, errors.NotSent) for answer in timed.answers)
+        if tried:
+            store.pace.learn(tried, timed.seconds)
+        return timed.answers
 
     def _proceed(self, claimed_at: float) -> Callable[[], bool]:
         """Whether a batch under way may go on: a slow one, or one that was paused, may not.
@@ -439,6 +335,8 @@ class Dispatcher:
         store.roots[piece.root].touched += 1
         if isinstance(answer, Deleted):
             return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
+        if isinstance(answer, Trashed):
+            return Verdict(Outcome.TRASHED)
         if isinstance(answer, errors.Gone):
             return self._judge_missing(store, job, piece)
         if isinstance(answer, errors.Refused | errors.Unsupported):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from scrubber import errors, pool
-from scrubber.dispatch import LOST, Dispatcher, Job, Piece, StoreState, Verdict
+from scrubber.dispatch import Dispatcher
 from scrubber.live import LiveReferences
 from scrubber.model import Candidate, Kind, Location, Outcome, Selection
 from scrubber.planning import proof
@@ -16,6 +16,7 @@ from scrubber.reporting.report import Report
 from scrubber.sources.base import Claim, Source
 from scrubber.stores import base, uri
 from scrubber.stores.registry import EXTERNAL, Stores
+from scrubber.work import LOST, Job, Piece, StoreState, Verdict
 
 LOG = logging.getLogger(__name__)
 

@@ -39,9 +39,14 @@ class FairQueue(Generic[T]):
 
 
 class Pace:
-    """How long one location takes in a store, learnt from its batches."""
+    """How long one location takes in a store, learnt from its batches.
 
-    def __init__(self) -> None:
+    :param seconds: how long a batch may take; more than BATCH_SECONDS only as far as a batch
+        is no more than its share of what waits.
+    """
+
+    def __init__(self, seconds: float = BATCH_SECONDS) -> None:
+        self._seconds = seconds
         self.seconds_per_location: float | None = None
 
     def learn(self, locations: int, seconds: float) -> None:
@@ -49,10 +54,18 @@ class Pace:
         before = self.seconds_per_location
         self.seconds_per_location = each if before is None else 0.7 * before + 0.3 * each
 
-    def batch_size(self, most: int) -> int:
-        """Locations for the next call, from 1 to ``most``."""
+    def batch_size(self, most: int, share: int = 0) -> int:
+        """Locations for the next call, from 1 to ``most``.
+
+        Where a request costs a round trip whatever it holds, small batches look slow, and
+        would stay small: hence the share.
+
+        :param share: how many each call would get if all that waits were sent at once.
+        """
         if self.seconds_per_location is None:
             return min(most, _FIRST_BATCH)
         if self.seconds_per_location <= 0:
             return most
-        return int(max(1, min(most, BATCH_SECONDS / self.seconds_per_location)))
+        quick = BATCH_SECONDS / self.seconds_per_location
+        affordable = self._seconds / self.seconds_per_location
+        return int(max(1, min(most, max(quick, min(affordable, share)))))

@@ -192,6 +192,10 @@ def _driver_class(kind: str) -> type[base.Driver] | None:
         found: Any = DriverManager(NAMESPACE, kind, warn_on_missing_entrypoint=False).driver
     except stevedore.exception.NoMatches:
         return None
+    except ImportError as broken:
+        raise errors.ConfigError(
+            f"the driver for stores of type {kind} cannot be loaded: {broken}"
+        ) from None
     driver: type[base.Driver] = found
     return driver
 

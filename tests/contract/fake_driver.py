@@ -34,12 +34,21 @@ class FakeDriver(base.Driver):
     A folder in the name is a root of its own, which has to prove itself.
 
     :param twin_of: a store that holds the same objects, in the same place.
+    :param says_gone: if not, a delete of what is not there looks like any other, as in S3.
     """
 
-    def __init__(self, store: str, *, twin_of: "FakeDriver | None" = None, batch: int = 8) -> None:
-        super().__init__(section(FakeDriver, store=store))
+    def __init__(
+        self,
+        store: str,
+        *,
+        twin_of: "FakeDriver | None" = None,
+        batch: int = 8,
+        connections: int | None = None,
+        says_gone: bool = True,
+    ) -> None:
+        super().__init__(section(FakeDriver, store=store, scrub_max_connections=connections))
         self.abilities = base.Abilities(  # type: ignore[misc] # each test has its own
-            schemes=frozenset({"fake"}), blocks=False, batch=batch
+            schemes=frozenset({"fake"}), blocks=False, batch=batch, says_gone=says_gone
         )
         self.place = twin_of.place if twin_of else store
         self.objects: dict[str, FakeObject] = twin_of.objects if twin_of else {}
@@ -139,11 +148,11 @@ class FakeDriver(base.Driver):
         self.before_each(name)
         if name in self.answers:
             answer = self.answers[name]
-            if isinstance(answer, Deleted | errors.StoreError):
-                return answer
-            raise answer
+            if isinstance(answer, Exception) and not isinstance(answer, errors.StoreError):
+                raise answer
+            return answer
         if name not in self.objects:
-            return base.Gone()
+            return base.Gone() if self.abilities.says_gone else Deleted(target.size or 0)
         return Deleted(self.objects.pop(name).size)
 
     def _see_that_it_is_there(self) -> None:

@@ -48,7 +48,8 @@ ROOMS = [
     ("scrubber.planning", {"scrubber.model", "scrubber.errors"}),
     ("scrubber.reporting.report", {"scrubber.model"}),
     ("scrubber.reporting", {"scrubber.model"}),
-    ("scrubber.config", {"scrubber", "scrubber.errors"}),
+    ("scrubber.config", {"scrubber", "scrubber.arguments", "scrubber.errors"}),
+    ("scrubber.arguments", set()),
     ("scrubber.pool", set()),
     (
         "scrubber.stores",

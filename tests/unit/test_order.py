@@ -83,6 +83,34 @@ def test_a_batch_is_what_fits_into_its_time(seconds: float, expected: int) -> No
     assert pace.batch_size(256) == expected
 
 
+SHARES = [
+    # seconds for one location, the share of a call; locations of the next call, of at most 1000
+    (0.001, 0, 50),
+    (0.001, 10, 50),  # what is quick is done in one go
+    (0.001, 200, 200),
+    (0.001, 5000, 1000),
+    (0.01, 5000, 100),  # no more than a second
+    (2.0, 5000, 1),
+]
+
+
+@pytest.mark.parametrize(("seconds", "share", "expected"), SHARES)
+def test_where_a_request_costs_a_round_trip_a_batch_grows_to_its_share(
+    seconds: float, share: int, expected: int
+) -> None:
+    pace = Pace(seconds=1.0)
+    pace.learn(1, seconds)
+    assert pace.batch_size(1000, share) == expected
+
+
+def test_a_round_trip_alone_does_not_keep_batches_small() -> None:
+    pace, size = Pace(seconds=1.0), 0
+    for _ in range(20):
+        size = pace.batch_size(1000, share=1000)
+        pace.learn(size, 0.05 + size * 1e-5)
+    assert size == 1000
+
+
 def test_the_first_batch_is_small() -> None:
     assert Pace().batch_size(256) == 8
     assert Pace().batch_size(3) == 3

@@ -7,7 +7,7 @@ import pytest
 
 from contract.fake_driver import FakeDriver
 from scrubber import dispatch, errors, pool
-from scrubber.model import Deleted, Outcome
+from scrubber.model import Deleted, Outcome, Trashed
 from scrubber.planning.proof import Thresholds
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
@@ -255,6 +255,102 @@ def test_a_bug_in_the_second_proof_is_no_proof_and_holds_up_nobody() -> None:
     finish(task)
     assert not any(scene.is_finished(image) for image in images)
     assert scene.report.status in ("failed", "partial")
+
+
+# Stores that never say gone -------------------------------------------------------------------
+
+
+def test_a_store_that_never_says_gone_is_believed_once_it_is_proven() -> None:
+    scene = Scene(FakeDriver("fast", says_gone=False))
+    images = [scene.image(f"{number}", there=number % 2 == 0) for number in range(6)]
+    report = scene.run()
+    assert all(scene.is_finished(image) for image in images)
+    assert outcomes(report) == {"deleted": 6}
+
+
+def test_without_proof_only_what_was_seen_there_counts_as_deleted() -> None:
+    """As a bucket of the same name on another server: it would say deleted to everything."""
+    scene = Scene(FakeDriver("fast", says_gone=False), proven=False)
+    missing = [scene.image(f"{number}", there=False) for number in range(30)]
+    there = scene.image("there")
+    report = scene.run()
+    assert scene.fast.asked_to_delete == ["there"]
+    assert scene.is_finished(there)
+    assert all(scene.is_untouched(image) for image in missing)
+    assert outcomes(report) == {"deleted": 1, "waiting": 30}
+    assert "--accept-missing fast" in reasons(report)
+
+
+def test_without_proof_a_store_that_cannot_be_looked_at_deletes_nothing() -> None:
+    scene = Scene(FakeDriver("fast", says_gone=False), proven=False)
+    image = scene.image("a")
+
+    def fail(_urls: list[str]) -> None:
+        raise errors.Unavailable("it is down")
+
+    scene.fast.before_look = fail
+    report = scene.run()
+    assert scene.fast.sent == []
+    assert scene.is_untouched(image)
+    assert report.stopped_stores["fast"] == "it is down"
+
+
+def test_an_operators_word_stands_for_a_look_at_each_object() -> None:
+    scene = Scene(FakeDriver("fast", says_gone=False), proven=False, accept_missing={"fast"})
+    images = [scene.image(f"{number}", there=False) for number in range(30)]
+    scene.run()
+    assert all(scene.is_finished(image) for image in images)
+
+
+# Connections ------------------------------------------------------------------------------
+
+
+def test_a_store_gets_no_more_calls_at_once_than_it_has_connections() -> None:
+    fast = FakeDriver("fast", batch=1, connections=2)
+    slow = FakeDriver("slow", batch=1)
+    scene = Scene(fast, slow, pool_size=8)
+    for number in range(20):
+        scene.image(f"{number}")
+        scene.image(f"slow/{number}")
+    for driver in (fast, slow):
+        driver.before_delete = lambda _names: pool.sleep(0.001)
+    report = scene.run()
+    assert fast.most_running == 2
+    assert slow.most_running > 2
+    assert outcomes(report) == {"deleted": 40}
+
+
+def test_a_store_whose_calls_hang_leaves_the_other_slots_to_other_stores() -> None:
+    fast = FakeDriver("fast", batch=1, connections=2)
+    scene = Scene(fast, FakeDriver("slow"), pool_size=3)
+    stuck = [scene.image(f"{number}") for number in range(10)]
+    others = [scene.image(f"slow/{number}") for number in range(10)]
+    go_on = pool.Flag()
+    fast.before_delete = lambda _names: go_on.wait(PATIENCE)
+    task = scene.start()
+    until(lambda: all(scene.is_finished(image) for image in others))
+    assert not any(scene.is_finished(image) for image in stuck)
+    go_on.set()
+    finish(task)
+    assert all(scene.is_finished(image) for image in stuck)
+
+
+def test_what_went_into_the_trash_is_finished_and_not_counted_as_freed() -> None:
+    scene = Scene()
+    image = scene.image("a")
+    scene.fast.answers["a"] = Trashed()
+    report = scene.run()
+    assert scene.is_finished(image)
+    assert outcomes(report) == {"trashed": 1}
+    assert report.total.bytes_freed == 0
+
+
+def test_a_driver_learns_the_size_that_the_images_row_tells() -> None:
+    """For stores that do not say what a delete freed."""
+    scene = Scene(FakeDriver("fast", says_gone=False))
+    scene.image("a", there=False, size=4711)
+    report = scene.run()
+    assert report.total.bytes_freed == 4711
 
 
 THRESHOLDS = [
