@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from oslo_config import cfg
 from oslo_db import options as db_options
@@ -157,6 +157,29 @@ SCRUBBER_OPTS = [
         "believes every store: an unmounted directory would look like a deleted one.",
     ),
     cfg.IntOpt(
+        "retry_base",
+        default=30,
+        min=1,
+        mutable=True,
+        help="Seconds after which a location that could not be deleted is tried again, at the "
+        "latest; doubled by each further failure.",
+    ),
+    cfg.IntOpt(
+        "retry_cap",
+        default=21600,
+        min=1,
+        mutable=True,
+        help="The most that retry_base grows to, in seconds.",
+    ),
+    cfg.IntOpt(
+        "retry_attempts",
+        default=8,
+        min=1,
+        mutable=True,
+        help="Failures after which a location is parked: listed by scrubber-manage parked, and "
+        "tried again only every retry_cap seconds.",
+    ),
+    cfg.IntOpt(
         "removed_location_age",
         default=3600,
         min=0,
@@ -185,6 +208,23 @@ SCRUBBER_OPTS = [
     ),
 ]
 
+STATE_OPTS = [
+    cfg.StrOpt(
+        "connection",
+        secret=True,
+        default="sqlite:////var/lib/scrubber/scrubber.sqlite",
+        help="The database in which scrubber remembers what could not be deleted and when to try "
+        "again: sqlite, mysql+pymysql or postgresql. Made at the first run. Hosts that share the "
+        "work share it too. Empty: nothing is remembered from one process to the next.",
+    ),
+    cfg.BoolOpt(
+        "required",
+        default=False,
+        help="Refuse to run without that database. Otherwise it is missed with a warning, and "
+        "scrubbing goes on.",
+    ),
+]
+
 GLANCE_STORE_OPTS = [
     cfg.ListOpt("stores", default=["file", "http"], help="Types of stores, single-store mode."),
     cfg.StrOpt("default_store", default="file", help="The store, in single-store mode."),
@@ -192,6 +232,7 @@ GLANCE_STORE_OPTS = [
 ]
 
 STORE_SECTION = "glance_store"
+STATE_SECTION = "state"
 
 _SECRET = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *db_options.database_opts] if opt.secret)
 
@@ -206,16 +247,28 @@ def parser() -> cfg.ConfigOpts:
         "default_log_levels",
         [
             *log.get_default_log_levels(),
+            "alembic=WARN",
             "oslo_db=WARN",
             # What the database says is said by us: no traceback for what is no defect.
             "oslo_db.sqlalchemy.exc_filters=CRITICAL",
             "sqlalchemy.pool=CRITICAL",
             "stevedore=WARN",
+            # Even with debug on: they log requests whole, with tokens and signatures.
+            "boto3=WARN",
+            "botocore=WARN",
+            "cinderclient=WARN",
+            "keystoneauth=WARN",
+            "oslo_vmware=WARN",
+            "swiftclient=CRITICAL",
+            "urllib3=WARN",
+            # What these say of a failed call is said by us, in one line.
+            "glance_store=ERROR",
         ],
     )
     conf.register_opts(UPSTREAM_OPTS)
     conf.register_cli_opts(CLI_OPTS)
     conf.register_opts(SCRUBBER_OPTS, group=PROJECT)
+    conf.register_opts(STATE_OPTS, group=STATE_SECTION)
     conf.register_opts(GLANCE_STORE_OPTS, group=STORE_SECTION)
     conf.register_opts(db_options.database_opts, group="database")
     return conf
@@ -329,27 +382,30 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
 _NEEDED = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *CLI_OPTS] if opt.default is not None)
 
 
-def check_section(conf: cfg.ConfigOpts, section: str) -> None:
+def check_section(
+    conf: cfg.ConfigOpts, section: str, secret: Collection[str] = frozenset()
+) -> None:
     """Convert every value of a section.
 
+    :param secret: options of this section whose values no message may quote.
     :raises ConfigError: one cannot be used.
     """
     for name in conf[section]:
         try:
             value = conf[section][name]
         except (cfg.Error, ValueError) as bad:
-            raise _bad_value(conf, name, section, bad) from None
+            raise _bad_value(conf, name, section, bad, name in secret) from None
         if value is None and section == PROJECT:
             raise _bad_value(conf, name, section, ValueError("it has no value"))
 
 
 def _bad_value(
-    conf: cfg.ConfigOpts, name: str, section: str | None, bad: Exception
+    conf: cfg.ConfigOpts, name: str, section: str | None, bad: Exception, secret: bool = False
 ) -> errors.ConfigError:
     # oslo.config says: Value for option x from LocationInfo(...'file') is not valid: <reason>
     where, _, reason = str(bad).rpartition(" is not valid: ")
     file = re.search(r"detail='(.*)'\)$", where)
-    if name in _SECRET:
+    if secret or name in _SECRET:
         # What is substituted may be a part of it.
         reason = "wrong form; write $$ for each $ in it"
     return errors.ConfigError(
@@ -402,5 +458,6 @@ def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
     return [
         (None, [*UPSTREAM_OPTS, *in_file]),
         (PROJECT, SCRUBBER_OPTS),
+        (STATE_SECTION, STATE_OPTS),
         (STORE_SECTION, GLANCE_STORE_OPTS),
     ]

@@ -22,6 +22,9 @@ from scrubber.stores.call import call
 
 LOG = logging.getLogger(__name__)
 
+#: So many objects are looked at in one go before they are deleted.
+LOOKED_AT = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -107,8 +110,16 @@ class StoreState:
         :param slots: how many calls there may be at once in all stores.
         """
         share = ceil(len(self.queue) / min(slots, self.driver.connections))
-        size = self.pace.batch_size(self.driver.abilities.batch, share)
+        most = LOOKED_AT if self._looks_first else self.driver.abilities.batch
+        size = self.pace.batch_size(most, share)
         return [self.queue.pop() for _ in range(min(size, len(self.queue)))]
+
+    @property
+    def _looks_first(self) -> bool:
+        """Whether its objects may have to be looked at, one by one, before they are deleted."""
+        if self.driver.abilities.says_gone or self._accepted:
+            return False
+        return any(root.proof is not Proof.PROVEN for root in self.roots.values())
 
     def prove(self, canaries: dict[str, list[Location]], timeout: float) -> None:
         """See that this is the store we think; else it is stopped for this run.

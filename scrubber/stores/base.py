@@ -46,13 +46,14 @@ COMMON_OPTS = [
 ]
 
 
-def also_in(what: str) -> cfg.ListOpt:
+def also_in(_what: str = "") -> cfg.ListOpt:
     """The option that names what else of a store may be deleted from."""
     return cfg.ListOpt(
         "scrub_also_in",
         default=[],
-        help=f"Other {what} of this store that scrubber may delete from. A location in any "
-        "other is refused: a row's URL may point anywhere the store's credentials reach.",
+        help="Other buckets, containers or pools of this store that scrubber may delete from. A "
+        "location in any other is refused: a row's URL may point anywhere that the store's "
+        "credentials reach.",
     )
 
 
@@ -66,6 +67,7 @@ class Section:
     :param options: their values, of now: what is mutable may change while a run goes on.
     :param call_timeout: seconds that one request may take.
     :param pool_size: how many calls may run at once in all stores together.
+    :param conf: the whole configuration, for a library that reads its options itself.
     """
 
     store: str
@@ -74,6 +76,7 @@ class Section:
     options: Any
     call_timeout: Callable[[], float]
     pool_size: Callable[[], int]
+    conf: cfg.ConfigOpts
 
     def required(self, option: str) -> str:
         """The value of an option that this store cannot do without.

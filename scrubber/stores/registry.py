@@ -118,7 +118,7 @@ def build(conf: cfg.ConfigOpts) -> Stores:
             )
         else:
             try:
-                check_section(conf, section.name)
+                _check_section(conf, section, driver)
                 drivers.append(driver(section))
             except errors.ConfigError as wrong:
                 if _is_needed(conf, store):
@@ -142,7 +142,12 @@ def check(conf: cfg.ConfigOpts) -> None:
     """
     for _, driver, section in _declared(conf):
         if driver is not None:
-            check_section(conf, section.name)
+            _check_section(conf, section, driver)
+
+
+def _check_section(conf: cfg.ConfigOpts, section: base.Section, driver: type[base.Driver]) -> None:
+    secret = {option.dest for option in driver.options() if option.secret}
+    check_section(conf, section.name, secret)
 
 
 def _declared(
@@ -166,6 +171,7 @@ def _section(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Sec
         conf[name],
         call_timeout=lambda: float(conf[PROJECT].call_timeout),
         pool_size=lambda: int(conf.scrub_pool_size),
+        conf=conf,
     )
 
 

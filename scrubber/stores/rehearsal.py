@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from oslo_config import cfg
 
 from scrubber import errors
-from scrubber.model import Answers, Deleted, Found, Looks, Target
+from scrubber.model import Answer, Answers, Deleted, Found, Looks, Target
 from scrubber.stores import base
 
 
@@ -47,12 +47,14 @@ class RehearsalDriver(base.Driver):
         return self._driver.look(targets)
 
     def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
-        if not proceed():
-            return [errors.NotSent("not sent")] * len(targets)
         return [
-            Deleted(look.size or 0) if isinstance(look, Found) else look
-            for look in self.look(targets)
+            self._rehearse(target) if proceed() else errors.NotSent("not sent")
+            for target in targets
         ]
+
+    def _rehearse(self, target: Target) -> Answer:
+        (look,) = self.look([target])
+        return Deleted(look.size or target.size or 0) if isinstance(look, Found) else look
 
     def close(self) -> None:
         self._driver.close()

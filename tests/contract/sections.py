@@ -29,4 +29,5 @@ def section(
         conf[store],
         call_timeout=lambda: call_timeout,
         pool_size=lambda: pool_size,
+        conf=conf,
     )

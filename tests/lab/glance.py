@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -70,11 +71,20 @@ scrubber.main()
 """
 
 
+@dataclass(frozen=True)
+class Backend:
+    """A store that is no directory: its type, and the options in its section."""
+
+    kind: str
+    options: Mapping[str, object] = field(repr=False)
+
+
 class Glance:
     """One Glance: configuration, file stores, and an API process while it is started.
 
     ``stores`` maps store ids to data directories, the first is the default; a single
     directory instead makes a Glance in single-store mode, without ``enabled_backends``.
+    ``backends`` are further stores, by store id, on servers of their own.
     ``options`` are added to glance-api.conf and override what is there.
     """
 
@@ -86,11 +96,13 @@ class Glance:
         *,
         delayed_delete: bool = True,
         metadata_encryption_key: str | None = None,
+        backends: Mapping[str, Backend] | None = None,
         options: Options | None = None,
     ) -> None:
         self.directory = directory
         self.database = database
         self.stores = stores
+        self.backends = backends or {}
         self.delayed_delete = delayed_delete
         self.metadata_encryption_key = metadata_encryption_key
         self.log = directory / "glance-api.log"
@@ -299,7 +311,7 @@ class Glance:
                 },
                 "database": {"connection": self.database.url},
             },
-            store_options(self.stores),
+            store_options(self.stores, self.backends),
             {
                 "os_glance_staging_store": {"filesystem_store_datadir": self._staging},
                 "os_glance_tasks_store": {"filesystem_store_datadir": self._tasks},
@@ -353,9 +365,13 @@ def create_schema(database: Database) -> None:
         raise RuntimeError(f"glance-manage db sync failed:\n{result.stdout}{result.stderr}")
 
 
-def store_options(stores: Mapping[str, Path] | Path) -> Options:
-    """The options that make a Glance keep its images in these directories."""
+def store_options(
+    stores: Mapping[str, Path] | Path, backends: Mapping[str, Backend] | None = None
+) -> Options:
+    """The options that make a Glance keep its images in these directories and backends."""
+    backends = backends or {}
     if isinstance(stores, Path):
+        assert not backends, "single-store mode has one store"
         return {
             "glance_store": {
                 "stores": "file",
@@ -363,10 +379,15 @@ def store_options(stores: Mapping[str, Path] | Path) -> Options:
                 "filesystem_store_datadir": stores,
             }
         }
+    kinds = {
+        **dict.fromkeys(stores, "file"),
+        **{store: backend.kind for store, backend in backends.items()},
+    }
     return {
-        "DEFAULT": {"enabled_backends": ",".join(f"{store}:file" for store in stores)},
-        "glance_store": {"default_backend": next(iter(stores))},
+        "DEFAULT": {"enabled_backends": ",".join(f"{at}:{kind}" for at, kind in kinds.items())},
+        "glance_store": {"default_backend": next(iter(kinds))},
         **{store: {"filesystem_store_datadir": path} for store, path in stores.items()},
+        **{store: backend.options for store, backend in backends.items()},
     }
 
 

@@ -112,12 +112,23 @@ def test_a_data_directory_and_several_contradict_each_other(tmp_path: Path) -> N
 
 
 def test_a_store_of_a_type_without_a_driver_is_listed_and_says_so(tmp_path: Path) -> None:
-    stores = build(tmp_path, "[DEFAULT]\nenabled_backends = fast:file, block:cinder\n")
+    stores = build(tmp_path, "[DEFAULT]\nenabled_backends = fast:file, block:sheepdog\n")
     assert stores.names == ["block", "fast"]
     assert stores.knows("block")
     assert not stores.knows("other")
-    with pytest.raises(errors.Unsupported, match=r"block.*cinder"):
-        stores.holder(a_location(store="block", url="cinder://volume"))
+    with pytest.raises(errors.Unsupported, match=r"block.*sheepdog"):
+        stores.holder(a_location(store="block", url="sheepdog://volume"))
+
+
+def test_a_message_about_a_stores_section_quotes_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigError) as refused:
+        build(
+            tmp_path,
+            "[DEFAULT]\nenabled_backends = block:cinder\n"
+            "[block]\ncinder_store_password = planted$secret\n",
+        )
+    assert "cinder_store_password" in str(refused.value)
+    assert "secret" not in str(refused.value).replace("cinder_store_password", "")
 
 
 def test_web_servers_are_no_stores_of_ours(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from contract.fake_driver import FakeDriver
 from scrubber import dispatch, errors, pool
 from scrubber.model import Deleted, Outcome, Trashed
 from scrubber.planning.proof import Thresholds
+from scrubber.work import LOOKED_AT
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -293,6 +294,18 @@ def test_without_proof_a_store_that_cannot_be_looked_at_deletes_nothing() -> Non
     assert scene.fast.sent == []
     assert scene.is_untouched(image)
     assert report.stopped_stores["fast"] == "it is down"
+
+
+def test_a_look_at_each_object_is_never_one_at_a_thousand() -> None:
+    """Each is a request: all of them together would take longer than a call may."""
+    scene = Scene(FakeDriver("fast", says_gone=False, batch=1000), proven=False, pool_size=1)
+    for number in range(100):
+        scene.image(f"{number}")
+    looks: list[int] = []
+    scene.fast.before_look = lambda urls: looks.append(len(urls))
+    scene.run()
+    assert sum(looks) == 100
+    assert max(looks) <= LOOKED_AT
 
 
 def test_an_operators_word_stands_for_a_look_at_each_object() -> None:

@@ -1,0 +1,27 @@
+"""The contract of ledgers, over SQLite, over what opens it again, and over the fake."""
+
+from pathlib import Path
+
+import pytest
+
+from contract.fake_ledger import FakeLedger
+from contract.ledger_contract import *  # noqa: F403
+from contract.ledger_contract import NewLedger
+from scrubber import pool
+from scrubber.state.base import Entry, Key
+from scrubber.state.ledger import SqlLedger
+from scrubber.state.opening import ReopeningLedger
+
+
+@pytest.fixture(params=["sqlite", "reopening", "fake"])
+def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
+    def in_sqlite() -> SqlLedger:
+        return SqlLedger(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag())
+
+    kept: dict[Key, Entry] = {}
+    kinds: dict[str, NewLedger] = {
+        "sqlite": in_sqlite,
+        "reopening": lambda: ReopeningLedger(in_sqlite, required=True),
+        "fake": lambda: FakeLedger(kept),
+    }
+    return kinds[request.param]
