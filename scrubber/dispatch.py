@@ -330,7 +330,7 @@ class Dispatcher:
         return proceed
 
     def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
-        if isinstance(answer, errors.NotSent):
+        if isinstance(answer, errors.NotSent | errors.Begun):
             return NOT_SENT
         store.roots[piece.root].touched += 1
         if isinstance(answer, Deleted):

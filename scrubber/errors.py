@@ -30,6 +30,14 @@ class RestoreRefused(ScrubberError):
     """An image cannot be given back; nothing was changed."""
 
 
+class StateUnavailable(ScrubberError):
+    """The state database cannot be used now; the message says what to do."""
+
+
+class StateMissing(StateUnavailable):
+    """There is no state database yet, and none was to be made."""
+
+
 class StoreError(ScrubberError):
     """A store did not delete what it was asked to."""
 
@@ -59,6 +67,10 @@ class InUse(StoreError):
 
 class Failed(StoreError):
     """This one object could not be deleted; others of the store may well be."""
+
+
+class Begun(StoreError):
+    """A part of it is deleted: it is no longer whole, not gone yet, and to be asked for again."""
 
 
 class NotSent(StoreError):

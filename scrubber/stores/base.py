@@ -46,15 +46,14 @@ COMMON_OPTS = [
 ]
 
 
-def also_in(_what: str = "") -> cfg.ListOpt:
-    """The option that names what else of a store may be deleted from."""
-    return cfg.ListOpt(
-        "scrub_also_in",
-        default=[],
-        help="Other buckets, containers or pools of this store that scrubber may delete from. A "
-        "location in any other is refused: a row's URL may point anywhere that the store's "
-        "credentials reach.",
-    )
+#: In the section of stores that have buckets, containers or pools.
+ALSO_IN = cfg.ListOpt(
+    "scrub_also_in",
+    default=[],
+    help="Other buckets, containers or pools of this store that scrubber may delete from. A "
+    "location in any other is refused: a row's URL may point anywhere that the store's "
+    "credentials reach.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +133,11 @@ class Driver(abc.ABC):
     def options(cls) -> list[cfg.Opt]:
         """The options it reads in the store's own section, beside COMMON_OPTS."""
 
+    @classmethod
+    def options_of_ours(cls) -> list[cfg.Opt]:
+        """Those that the sample configuration explains."""
+        return cls.options()
+
     @property
     def connections(self) -> int:
         """The most calls at the same time."""
@@ -198,7 +202,7 @@ class Driver(abc.ABC):
         An Unavailable among the answers concerns the store as a whole, too.
 
         :param proceed: asked before each request to the store; once it says no, what is left
-            is answered with :class:`errors.NotSent`.
+            is answered with :class:`errors.NotSent`, and what was begun with :class:`errors.Begun`.
         :raises Unavailable: the store as a whole cannot be used; nothing may be taken as
             deleted then, though some may be.
         """

@@ -73,6 +73,10 @@ class GlanceStoreDriver(base.Driver):
         except ImportError:
             return []  # the constructor says so
 
+    @classmethod
+    def options_of_ours(cls) -> list[cfg.Opt]:
+        return []  # glance-api.conf explains them
+
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         return [self._readings(url) for url in urls]
 

@@ -49,7 +49,7 @@ _OPTS = [
         help="Seconds that connecting and each operation in the cluster may take; half of "
         "call_timeout if it is not above 0.",
     ),
-    base.also_in("pools"),
+    base.ALSO_IN,
     cfg.BoolOpt(
         "scrub_trash_in_use",
         default=False,

@@ -18,6 +18,9 @@ LOG = logging.getLogger(__name__)
 
 NAMESPACE = "scrubber.stores"
 
+#: As in glance_store.
+DEFAULTS_SECTION = "backend_defaults"
+
 #: Glance only reads from these; there is nothing of ours to delete.
 EXTERNAL = frozenset({"http", "https"})
 
@@ -54,16 +57,7 @@ class Stores:
         raise errors.Refused(f"{named}, and {several} could hold such a URL")
 
     def _could_hold(self, url: str) -> list[base.Driver]:
-        scheme = uri.scheme(url)
-        holders = []
-        for driver in self.drivers.values():
-            if scheme in driver.abilities.schemes:
-                try:
-                    driver.identify(url)
-                except errors.Refused:
-                    continue
-                holders.append(driver)
-        return holders
+        return [driver for driver in self.drivers.values() if _holds(driver, url)]
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +75,8 @@ class Stores:
         """Who can say what these URLs stand for: the store's own driver, else one of each family.
 
         Glance reads a location through the store that its row names, and so from there only:
-        the same URL in another store, with another endpoint, is another object.
+        the same URL in another store, with another endpoint, is another object.  A URL that is
+        none of the store's own may lead anywhere.
         """
         families: dict[str, base.Driver] = {}
         for driver in self.drivers.values():
@@ -90,7 +85,7 @@ class Stores:
         for location in locations:
             scheme = uri.scheme(location.url)
             own = self.drivers.get(location.store or "")
-            if own is not None and scheme in own.abilities.schemes:
+            if own is not None and _holds(own, location.url):
                 readers.setdefault(own, []).append(location)
                 continue
             for first in families.values():
@@ -101,6 +96,17 @@ class Stores:
     def close(self) -> None:
         for driver in self.drivers.values():
             driver.close()
+
+
+def _holds(driver: base.Driver, url: str) -> bool:
+    """Whether it is a URL of this store's own objects."""
+    if uri.scheme(url) not in driver.abilities.schemes:
+        return False
+    try:
+        driver.identify(url)
+    except errors.Refused:
+        return False
+    return True
 
 
 def build(conf: cfg.ConfigOpts) -> Stores:
@@ -147,7 +153,8 @@ def check(conf: cfg.ConfigOpts) -> None:
 
 def _check_section(conf: cfg.ConfigOpts, section: base.Section, driver: type[base.Driver]) -> None:
     secret = {option.dest for option in driver.options() if option.secret}
-    check_section(conf, section.name, secret)
+    for name in (section.name, DEFAULTS_SECTION):
+        check_section(conf, name, secret)
 
 
 def _declared(
@@ -158,9 +165,29 @@ def _declared(
         if kind in EXTERNAL:
             continue
         driver = _driver_class(kind)
-        options = driver.options() if driver else []
-        conf.register_opts([*options, *base.COMMON_OPTS], group=name)
+        options = [*(driver.options() if driver else []), *base.COMMON_OPTS]
+        conf.register_opts(options, group=name)
+        conf.register_opts(options, group=DEFAULTS_SECTION)
         yield store, driver, _section(conf, store, kind, name)
+
+
+class _Options:
+    """A store's options: what its section leaves open, [backend_defaults] says for all stores."""
+
+    def __init__(self, conf: cfg.ConfigOpts, section: str) -> None:
+        self._conf = conf
+        self._section = section
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+    def __getitem__(self, name: str) -> Any:
+        shared = not self._is_set(name, self._section) and self._is_set(name, DEFAULTS_SECTION)
+        return self._conf[DEFAULTS_SECTION if shared else self._section][name]
+
+    def _is_set(self, name: str, section: str) -> bool:
+        where = self._conf.get_location(name, section)
+        return where is not None and where.location.is_user_controlled
 
 
 def _section(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Section:
@@ -168,7 +195,7 @@ def _section(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Sec
         store,
         kind,
         name,
-        conf[name],
+        conf[name] if name == STORE_SECTION else _Options(conf, name),
         call_timeout=lambda: float(conf[PROJECT].call_timeout),
         pool_size=lambda: int(conf.scrub_pool_size),
         conf=conf,
@@ -212,7 +239,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [
         (
             f"your_{extension.name}_store",
-            [*extension.plugin.options(), *base.COMMON_OPTS],
+            [*extension.plugin.options_of_ours(), *base.COMMON_OPTS],
         )
         for extension in sorted(drivers, key=lambda extension: extension.name)
     ]

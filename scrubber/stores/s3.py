@@ -40,7 +40,7 @@ _OPTS = [
         default="",
         help="File of the CA certificates that the server is trusted by, as in glance-api.conf.",
     ),
-    base.also_in("buckets"),
+    base.ALSO_IN,
 ]
 
 _SCHEMES = frozenset({"s3", "s3+http", "s3+https"})

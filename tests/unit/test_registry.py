@@ -120,6 +120,22 @@ def test_a_store_of_a_type_without_a_driver_is_listed_and_says_so(tmp_path: Path
         stores.holder(a_location(store="block", url="sheepdog://volume"))
 
 
+def test_what_a_stores_section_leaves_open_the_defaults_of_all_stores_say(tmp_path: Path) -> None:
+    stores = build(
+        tmp_path,
+        "[DEFAULT]\nenabled_backends = fast:file, slow:file\n"
+        "[backend_defaults]\nfilesystem_store_datadir = {directory}/all\n"
+        "scrub_max_connections = 3\n"
+        "[slow]\nfilesystem_store_datadir = {directory}/slow\nscrub_max_connections = 5\n",
+    )
+    assert holds(stores, "fast", tmp_path / "all" / "image")
+    assert holds(stores, "slow", tmp_path / "slow" / "image")
+    assert {name: driver.connections for name, driver in stores.drivers.items()} == {
+        "fast": 3,
+        "slow": 5,
+    }
+
+
 def test_a_message_about_a_stores_section_quotes_no_secret(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigError) as refused:
         build(

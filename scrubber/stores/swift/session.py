@@ -1,0 +1,477 @@
+"""Logging in to Swift and talking to it: one token for all, connections that are reused.
+
+What comes back other than success is raised as one of errors.py's: here, and nowhere else.
+Redirects are not followed and nothing is tried again, save once after a token ran out.
+"""
+
+import email.utils
+import http.client
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import keystoneauth1.exceptions
+import requests
+import requests.adapters
+import urllib3
+from keystoneauth1 import session as keystone
+from keystoneauth1.identity import v3
+
+from scrubber import errors, pool
+from scrubber.stores import base
+from scrubber.stores.swift.references import Reference
+
+#: At DEBUG these log URLs, and Keystone's answers.
+_TALKATIVE = (
+    "urllib3.connectionpool",
+    "keystoneauth.session",
+    "keystoneauth.discover",
+    "keystoneauth.identity.base",
+    "keystoneauth.identity.v3.base",
+)
+
+#: So many connections are kept, if so many calls were made at once.
+_KEPT = 4096
+
+_VERSION = re.compile(r"v\d+(\.\d+)?")
+T = TypeVar("T")
+
+_PATIENCE = re.compile(r"slow ?down|\brate\b|rate ?limit", re.IGNORECASE)
+
+
+class ServerTrouble(errors.Failed):
+    """Swift cannot do it now; for this object, or for all: ask for the container to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How the storage URL is found in Keystone's catalogue, unless it is given."""
+
+    given: str | None
+    service_type: str
+    interface: str
+    region: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What Swift answered; header names in lower case."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """:raises Unavailable: it is none, or not all of it."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise errors.Unavailable("Swift's answer is cut off or no JSON") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token, and the account it is for.
+
+    :param project: the project's id or name: some storage URLs do not name the account.
+    """
+
+    token: str = field(repr=False)
+    storage_url: str = field(repr=False)
+    project: str
+
+    @property
+    def account(self) -> str:
+        """Host and path of the account, however it was logged in to."""
+        pieces = urlsplit(self.storage_url)
+        default_port = ":443" if pieces.scheme == "https" else ":80"
+        host = pieces.netloc.rpartition("@")[2].lower().removesuffix(default_port)
+        path = pieces.path.strip("/")
+        if _VERSION.fullmatch(path.rpartition("/")[2]):
+            path += f"/{self.project}"
+        return f"{host}/{path}"
+
+
+class Web:
+    """The connections of a store; each call uses one at a time, so there are no more than calls.
+
+    :param verify: False, or True, or the file of certificates to trust.
+    :param timeout: seconds that a request may take.
+    """
+
+    def __init__(self, verify: bool | str, timeout: Callable[[], float]) -> None:
+        for name in _TALKATIVE:
+            logging.getLogger(name).addFilter(_is_serious)
+        self.verify = verify
+        self.timeout = timeout
+        self.session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, _Adapter(pool_maxsize=_KEPT))
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Reply:
+        """:raises Unavailable: no answer, or not all of it."""
+        seconds = self.timeout()
+        try:
+            answer = self.session.request(
+                method,
+                url,
+                headers=dict(headers),
+                data=body,
+                timeout=(min(10.0, seconds), seconds),
+                verify=self.verify,
+                allow_redirects=False,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise errors.Unavailable(_why_no_answer(error)) from None
+        low = {name.lower(): value for name, value in answer.headers.items()}
+        return Reply(answer.status_code, answer.reason or "", low, answer.content)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def _is_serious(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
+def _why_no_answer(error: Exception) -> str:
+    # Never str(error): it quotes the URL.
+    if isinstance(error, requests.exceptions.SSLError):
+        return "Swift's certificate is not trusted, or it speaks no TLS: see swift_store_cacert"
+    if isinstance(error, requests.Timeout):
+        return "Swift does not answer in time"
+    return f"no connection to Swift, or it broke ({type(error).__name__})"
+
+
+class _WholeHeaders(http.client.HTTPResponse):
+    """An answer whose headers break off is none.
+
+    To http.client they end where the connection does: without its last headers a manifest
+    looks like a plain object, and would be deleted before its segments.
+    """
+
+    def begin(self) -> None:
+        lines: Any = _Lines(self.fp)
+        self.fp = lines
+        super().begin()
+        self.fp = lines.file
+        if lines.last not in (b"\r\n", b"\n"):
+            self.close()
+            raise http.client.IncompleteRead(b"")
+
+
+class _Lines:
+    """A file that remembers the last line read."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, *size: int) -> bytes:
+        self.last = self.file.readline(*size)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _WholeHeaders
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    response_class = _WholeHeaders
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+
+class Account:
+    """One account, logged in to once; all green threads share the token."""
+
+    def __init__(self, where: str, reference: Reference, web: Web, endpoint: Endpoint) -> None:
+        """:param where: what messages call it."""
+        self.where = where
+        #: How many objects one bulk request may delete; 0 without such requests.
+        self.bulk = 0
+        self._reference = reference
+        self._web = web
+        self._endpoint = endpoint
+        self._login: Login | None = None
+        self._pinned: str | None = None
+        self._one_at_a_time = pool.Lock()
+
+    def resolve(self) -> str:
+        """Which account it is; until the next call another one is not accepted.
+
+        :raises Unavailable: nobody can say.
+        """
+        with self._one_at_a_time:
+            self._pinned = None
+            if self._login is None:
+                self._login = self._authenticated()
+            self._pinned = self._login.account
+            return self._pinned
+
+    def request(
+        self,
+        method: str,
+        *path: str,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        """A successful one.
+
+        :param path: empty, a container, or a container and an object.
+        :raises Gone: 404.
+        :raises ServerTrouble: 5xx.
+        :raises StoreError: anything else.
+        """
+        login = self._logged_in()
+        reply = self._send(login, method, path, query, headers, body)
+        if reply.status == http.client.UNAUTHORIZED:
+            reply = self._send(self._renewed(login), method, path, query, headers, body)
+        if reply.status == http.client.UNAUTHORIZED:
+            raise errors.Unavailable(f"{self.where}: Swift refuses its own token (401)")
+        if not http.client.OK <= reply.status < http.client.MULTIPLE_CHOICES:
+            raise trouble(reply, self.where)
+        return reply
+
+    def _send(
+        self,
+        login: Login,
+        method: str,
+        path: Sequence[str],
+        query: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+    ) -> Reply:
+        url = "/".join([login.storage_url, *(quote(part, safe="") for part in path)])
+        url += f"?{query}" if query else ""
+        return self._web.send(method, url, {**(headers or {}), "X-Auth-Token": login.token}, body)
+
+    def lists_something(self, prefix: str) -> bool:
+        """Whether a container whose name begins so holds anything."""
+        listing = self.request("GET", query=f"format=json&limit=1000&prefix={quote(prefix, '')}")
+        entries = listing.json() if listing.body else []
+        return any(entry.get("count") for entry in entries if isinstance(entry, dict))
+
+    def learn_limits(self) -> None:
+        """Ask Swift whether it has bulk requests; it need not tell."""
+        pieces = urlsplit(self._logged_in().storage_url)
+        above = itertools.takewhile(
+            lambda part: not _VERSION.fullmatch(part), pieces.path.strip("/").split("/")
+        )
+        url = "/".join([f"{pieces.scheme}://{pieces.netloc}", *above, "info"])
+        self.bulk = 0
+        try:
+            reply = self._web.send("GET", url, {})
+            if reply.status == http.client.OK:
+                self.bulk = int(reply.json()["bulk_delete"]["max_deletes_per_request"])
+        except (errors.Unavailable, KeyError, TypeError, ValueError):
+            pass
+
+    # Logging in
+
+    def _logged_in(self) -> Login:
+        with self._one_at_a_time:
+            if self._login is None:
+                self._login = self._authenticated()
+            return self._login
+
+    def _renewed(self, old: Login) -> Login:
+        """Another token than that one: the first who needs it gets it for all."""
+        with self._one_at_a_time:
+            if self._login is old or self._login is None:
+                self._login = None
+                self._login = self._authenticated()
+            return self._login
+
+    def _authenticated(self) -> Login:
+        login = self._by_v1() if self._reference.is_v1 else self._by_v3()
+        if self._pinned is not None and login.account != self._pinned:
+            raise errors.Unavailable(
+                f"{self.where}: leads to another account than when this run began"
+            )
+        return login
+
+    def _by_v1(self) -> Login:
+        reference = self._reference
+        headers = {"X-Auth-User": reference.user, "X-Auth-Key": reference.key}
+        try:
+            reply = self._web.send("GET", reference.auth_address, headers)
+        except errors.Unavailable as error:
+            raise errors.Unavailable(f"{self.where}: authentication: {error}") from None
+        if reply.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            raise self._refused(reply.status)
+        token, url = reply.headers.get("x-auth-token"), reply.headers.get("x-storage-url")
+        if reply.status >= http.client.MULTIPLE_CHOICES or not (token and url):
+            raise errors.Unavailable(
+                f"{self.where}: no authentication of version 1 at its auth_address (answer "
+                f"{reply.status}): see auth_version"
+            )
+        return Login(token, self._storage_url(url), reference.project)
+
+    def _by_v3(self) -> Login:
+        session = keystone.Session(
+            session=self._web.session,
+            verify=self._web.verify,
+            timeout=self._web.timeout(),
+            redirect=False,
+        )
+        try:
+            access = self._plugin().get_access(session)
+            url = self._endpoint.given or access.service_catalog.url_for(
+                service_type=self._endpoint.service_type,
+                interface=self._endpoint.interface,
+                region_name=self._endpoint.region,
+            )
+        except (keystoneauth1.exceptions.Unauthorized, keystoneauth1.exceptions.Forbidden) as no:
+            raise self._refused(no.http_status) from None
+        except (
+            keystoneauth1.exceptions.EndpointNotFound,
+            keystoneauth1.exceptions.EmptyCatalog,
+        ):
+            raise errors.Unavailable(
+                f"{self.where}: Keystone's catalogue has no such endpoint: see "
+                "swift_store_service_type, swift_store_endpoint_type and swift_store_region"
+            ) from None
+        except Exception as error:  # from connections, answers and their contents
+            code = getattr(error, "http_status", None) or type(error).__name__
+            raise errors.Unavailable(
+                f"{self.where}: no authentication at its auth_address ({code})"
+            ) from None
+        return Login(str(access.auth_token), self._storage_url(url), str(access.project_id))
+
+    def _plugin(self) -> v3.Auth:
+        reference = self._reference
+        address = reference.auth_address.rstrip("/")
+        if not _VERSION.fullmatch(address.rpartition("/")[2]):
+            address += "/v3"
+        if reference.credential_id:
+            return v3.ApplicationCredential(
+                auth_url=address,
+                application_credential_id=reference.credential_id,
+                application_credential_secret=reference.credential_secret,
+                reauthenticate=False,
+            )
+        project, _, user = reference.user.partition(":")
+        domains = reference.domains
+        return v3.Password(
+            auth_url=address,
+            username=user,
+            password=reference.key,
+            project_name=project,
+            user_domain_id=domains.user_domain_id,
+            user_domain_name=domains.user_domain_name,
+            project_domain_id=domains.project_domain_id,
+            project_domain_name=domains.project_domain_name,
+            reauthenticate=False,
+        )
+
+    def _storage_url(self, url: str | None) -> str:
+        return (self._endpoint.given or url or "").rstrip("/")
+
+    def _refused(self, status: int) -> errors.Unavailable:
+        return errors.Unavailable(f"{self.where}: user or key is refused ({status})")
+
+
+def trouble(reply: Reply, where: str = "") -> errors.StoreError:
+    """What the caller may do after an answer that is no success."""
+    status, start = reply.status, f"{where}: " if where else ""
+    if status == http.client.NOT_FOUND:
+        return base.Gone()
+    if status in (429, 498) or (status == 503 and _asks_for_patience(reply)):
+        return errors.Throttled(f"Swift asks for patience ({status})", retry_after(reply))
+    if status == http.client.FORBIDDEN:
+        return errors.Unavailable(f"{start}the user may not do that (403)")
+    if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST:
+        return errors.Unavailable(f"{start}Swift leads elsewhere ({status}): correct its address")
+    if status == http.client.LOCKED:
+        return errors.InUse("locked (423)")
+    if status == http.client.CONFLICT:
+        return errors.Failed("Swift has a newer state of it (409)")
+    if status >= http.client.INTERNAL_SERVER_ERROR:
+        return ServerTrouble(f"Swift cannot do it now ({status})")
+    return errors.Failed(f"Swift answers {status}")
+
+
+def _asks_for_patience(reply: Reply) -> bool:
+    said = f"{reply.reason} {reply.body[:200].decode('latin-1')}"
+    return "retry-after" in reply.headers or _PATIENCE.search(said) is not None
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds that the store asked for, None if it did not say."""
+    value = reply.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReply:
+    """What became of the objects of one bulk request.
+
+    :param failed: those that were not deleted, by path ``container/object``.
+    :param missing: how many of the others were not there; Swift does not say which.
+    """
+
+    failed: Mapping[str, errors.StoreError]
+    missing: int
+
+
+def bulk_delete(account: Account, paths: Sequence[str]) -> BulkReply:
+    """Delete many objects, each ``container/object``, by one request.
+
+    Success is the usual way for it to fail: what became of each is in the body.
+    """
+    reply = account.request(
+        "POST",
+        query="bulk-delete",
+        headers={"Content-Type": "text/plain", "Accept": "application/json"},
+        body="".join(f"/{quote(path)}\n" for path in paths).encode(),
+    )
+    document = reply.json()
+    try:
+        failed = {
+            unquote(path).lstrip("/"): trouble(_line(status), account.where)
+            for path, status in document["Errors"]
+        }
+        deleted, missing = int(document["Number Deleted"]), int(document["Number Not Found"])
+    except (KeyError, TypeError, ValueError):
+        raise errors.Unavailable("Swift's answer to a bulk delete is not understood") from None
+    if deleted + missing + len(failed) != len(paths) or not failed.keys() <= set(paths):
+        # It ended early, or speaks of others: nobody knows which are gone.
+        raise ServerTrouble("Swift broke off a bulk delete")
+    return BulkReply(failed, missing)
+
+
+def _line(status: str) -> Reply:
+    """``498 Rate Limited``"""
+    code, _, reason = status.partition(" ")
+    return Reply(int(code), reason, {}, b"")
