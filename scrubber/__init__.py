@@ -13,10 +13,12 @@ pipeline; every stage is a package or a module, and this is the map::
     stores/     HOW bytes go: one driver per type of store
        |  answers: deleted, or one of errors.py
     sources/    the finish: bytes first, then the rows, in batches
+    state/      what is remembered between runs: what failed, when to try it again
     reporting/  what an operator reads about all that
 
 ``cli.py`` is the program, ``service.py`` the daemon (run, wait, run again),
-``config.py`` every option, ``model.py`` the values that pass between stages.
+``manage.py`` the program for what is parked, ``config.py`` every option,
+``model.py`` the values that pass between stages, ``sql.py`` what all databases need.
 """
 
 __version__ = "0.1.0"

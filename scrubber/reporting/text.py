@@ -1,6 +1,6 @@
 """Reports for people: one line for cron, tables and a progress line on a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from scrubber.model import Outcome
@@ -26,6 +26,11 @@ def size(number: float) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def printable(words: str) -> str:
+    """Without what would move a terminal's cursor or change its colours."""
+    return "".join(at if at.isprintable() else at.encode("unicode_escape").decode() for at in words)
 
 
 def summary(report: Report) -> str:
@@ -128,6 +133,36 @@ def _left_table(report: Report) -> "Table":
             example,
         )
     return table
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """A table on a terminal, else a line per row that nothing wraps; whether there was a row.
+
+    The first column is never folded, so that ids can be copied.
+    """
+    found = [[printable(cell) for cell in row] for row in rows]
+    if found and _console().is_terminal:
+        _print_table(headings, found)
+    elif found:
+        # Not by rich, which needs minutes for 100,000 rows.
+        lines = [list(headings), *found]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(cells).rstrip())
+    return bool(found)
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _console().print(table)
 
 
 def _any(tallies: dict[str, Tally], outcome: Outcome) -> bool:

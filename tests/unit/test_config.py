@@ -121,6 +121,10 @@ BAD_FILES = [
     ("[scrubber]\npage_size = 0\n", ["page_size", "[scrubber]"]),
     ("[scrubber]\npage_size = 100000\n", ["page_size", "[scrubber]"]),
     ("[scrubber]\nmissing_threshold_percent = 101\n", ["missing_threshold_percent", "[scrubber]"]),
+    ("[scrubber]\nretry_base = 0\n", ["retry_base", "[scrubber]"]),
+    ("[scrubber]\nretry_cap = -1\n", ["retry_cap", "[scrubber]"]),
+    ("[scrubber]\nretry_attempts = 0\n", ["retry_attempts", "[scrubber]"]),
+    ("[state]\nrequired = perhaps\n", ["required", "[state]", "perhaps"]),
     ("[scrubber]\nunreadable_live = perhaps\n", ["unreadable_live", "[scrubber]", "perhaps"]),
     ("[database]\nmax_pool_size = many\n", ["max_pool_size", "[database]", "many"]),
     ("[database]\nconnection_recycle_time = x\n", ["connection_recycle_time", "[database]"]),
@@ -259,6 +263,8 @@ IMMUTABLE = {
     "accept-missing": "of the command line",
     "wait": "of the command line",
     "force": "of the command line",
+    "connection": "entries of one run belong into one database",
+    "required": "a process that started without a state database was allowed to",
     "stores": "as enabled_backends",
     "default_store": "as enabled_backends",
     "default_backend": "not used",
@@ -270,6 +276,7 @@ def test_every_option_can_be_reloaded_or_has_a_reason_not_to() -> None:
         *config.UPSTREAM_OPTS,
         *config.CLI_OPTS,
         *config.SCRUBBER_OPTS,
+        *config.STATE_OPTS,
         *config.GLANCE_STORE_OPTS,
     ]
     assert {opt.name for opt in options if not opt.mutable} == set(IMMUTABLE)
@@ -285,6 +292,9 @@ RELOADS = [
     ("scrubber", "page_size", "10", "20"),
     ("scrubber", "missing_threshold_count", "1", "2"),
     ("scrubber", "missing_threshold_percent", "1", "2"),
+    ("scrubber", "retry_base", "1", "2"),
+    ("scrubber", "retry_cap", "1", "2"),
+    ("scrubber", "retry_attempts", "1", "2"),
     ("scrubber", "removed_location_age", "1", "2"),
     ("scrubber", "graceful_shutdown_timeout", "1", "2"),
     ("scrubber", "unreadable_live", "stop", "ignore"),
@@ -398,5 +408,5 @@ def test_the_sample_holds_every_option_that_belongs_into_a_file() -> None:
 
 def test_every_option_has_a_help_text_and_no_other_sections_are_claimed() -> None:
     sections = {section for section, _ in config.list_opts()}
-    assert sections == {None, "scrubber", "glance_store"}
+    assert sections == {None, "scrubber", "state", "glance_store"}
     assert all(opt.help for _, opts in config.list_opts() for opt in opts)

@@ -9,7 +9,7 @@ from oslo_db import exception as db_exception
 from sqlalchemy import exc, text
 from sqlalchemy.engine import Connection
 
-from scrubber import config, errors, pool
+from scrubber import config, errors, pool, sql
 from scrubber.sources import engine
 from scrubber.sources.engine import Engine
 
@@ -98,7 +98,7 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     def import_nothing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(engine.importlib, "import_module", import_nothing)
+    monkeypatch.setattr(sql.importlib, "import_module", import_nothing)
     with pytest.raises(errors.ConfigError, match=r"pip install scrubber\[postgresql\]"):
         engine._url("postgresql://glance:secret@db/glance")
 
@@ -185,17 +185,17 @@ SAID = [
 def test_what_a_database_says_is_understood(
     error: Exception, conflict: bool, lost: bool, word: str
 ) -> None:
-    assert engine._is_conflict(error) is conflict
+    assert sql.is_conflict(error) is conflict
     if not conflict:
-        assert engine._is_connection_lost(error) is lost
-    assert word in engine._reason(error)
+        assert sql.is_connection_lost(error) is lost
+    assert word in sql.reason(error)
 
 
 def test_a_reason_is_one_line_without_statement_and_parameters() -> None:
     cause = Exception("first line\n  second line")
     error = exc.OperationalError("SELECT secret FROM t", {"key": "secret"}, cause)
-    assert engine._reason(error) == "first line second line"
-    assert engine._reason(db_exception.DBError(error)) == "first line second line"
+    assert sql.reason(error) == "first line second line"
+    assert sql.reason(db_exception.DBError(error)) == "first line second line"
 
 
 class Flaky:
