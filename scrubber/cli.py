@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from oslo_config import cfg
 
 from scrubber import config, errors, pool, service
+from scrubber.health import Healths
 from scrubber.model import Selection
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
@@ -138,10 +139,12 @@ class Program:
     def __init__(self, conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
         self._conf = conf
         self._argv = argv
-        pool.native_threads(conf.scrub_pool_size)
         self._slots = pool.Pool(conf.scrub_pool_size)
         self._stop = pool.Flag(self._slots.changed)
         self._stores = registry.build(conf)
+        # One store that hangs must not hold the threads of all others.
+        pool.native_threads(conf.scrub_pool_size * len(self._stores.drivers))
+        self._healths = Healths()
         self._check_store_names()
         self._engine = Engine(conf.database, self._stop)
 
@@ -220,6 +223,7 @@ class Program:
                 owners=frozenset(conf_list(self._conf, "owner")),
             ),
             accept_missing=frozenset(conf_list(self._conf, "accept_missing")),
+            healths=self._healths,
         )
 
     def _once(self, source: DatabaseSource) -> int:

@@ -29,7 +29,17 @@ from scrubber.planning.proof import Proof
 from scrubber.sources.base import Source
 from scrubber.stores import base
 from scrubber.stores.call import call
-from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, StoreState, Verdict
+from scrubber.work import (
+    HELD,
+    LOST,
+    NOT_SENT,
+    STALL_SECONDS,
+    Batch,
+    Job,
+    Piece,
+    StoreState,
+    Verdict,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -100,7 +110,7 @@ class Dispatcher:
 
     @property
     def _in_flight(self) -> int:
-        return sum(store.in_flight for store in self._stores)
+        return sum(len(store.in_flight) for store in self._stores)
 
     def push(self, job: Job) -> None:
         """Queue the job's next piece."""
@@ -126,7 +136,7 @@ class Dispatcher:
         while True:
             # At once, not after what is in flight: that may hang. What follows in an image
             # may queue up in any store, even in a new one.
-            while self.ending and (store := self._next_store(lambda store: bool(store.queue))):
+            while self.ending and (store := next((at for at in self._stores if at.queue), None)):
                 self._conclude(*store.queue.pop(), LOST)
             if not self._in_flight and not self._queued:
                 break
@@ -154,34 +164,50 @@ class Dispatcher:
     def _fill_slots(self) -> None:
         while not self._closing:
             try:
-                while (
-                    self._slots.free
-                    and not self.ending
-                    and (store := self._next_store(lambda store: store.ready))
-                ):
-                    batch = store.next_batch(self._slots.size)
-                    store.in_flight += 1
-                    self._slots.spawn(self._send, store, batch)
+                self._slots.lend(self._stalled())
+                while self._slots.free and not self.ending and (store := self._next_store()):
+                    self._slots.spawn(self._send, store, store.next_batch(self._slots.size))
             except Exception as defect:
                 self.abort(defect)
-            self._slots.changed.wait()
+            self._slots.changed.wait(self._next_moment())
+        self._slots.lend(0)
 
-    def _next_store(self, wanted: Callable[[StoreState], bool]) -> StoreState | None:
-        """Stores take turns, so that none waits for another."""
-        for _ in range(len(self._stores)):
-            self._stores.rotate(-1)
-            if wanted(self._stores[-1]):
-                return self._stores[-1]
-        return None
+    def _next_store(self) -> StoreState | None:
+        """The one with the fewest calls under way: a slow store leaves the others their share."""
+        now = time.monotonic()
+        ready = [store for store in self._stores if store.ready_in(now) == 0]
+        if not ready:
+            return None
+        store = min(ready, key=lambda store: len(store.in_flight))
+        self._stores.remove(store)
+        self._stores.append(store)
+        return store
 
-    def _send(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> None:
+    def _stalled(self) -> int:
+        now = time.monotonic()
+        return sum(store.stalled(now) for store in self._stores)
+
+    def _next_moment(self) -> float | None:
+        """Seconds until something is to be done though nothing has changed."""
+        now = time.monotonic()
+        waits = [store.ready_in(now) for store in self._stores] if self._slots.free else []
+        stalls = [
+            batch.sent_at + STALL_SECONDS - now
+            for store in self._stores
+            for batch in store.in_flight
+        ]
+        moments = [at for at in waits if at is not None] + [at for at in stalls if at > 0]
+        return min(moments, default=None)
+
+    def _send(self, store: StoreState, batch: Batch) -> None:
         try:
-            for (job, piece), verdict in zip(batch, self._carry_out(store, batch), strict=True):
+            verdicts = self._carry_out(store, batch.entries)
+            for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
                 self._conclude(job, piece, verdict)
         except Exception as defect:
             self.abort(defect)
         finally:
-            store.in_flight -= 1
+            store.in_flight.remove(batch)
 
     # One batch ------------------------------------------------------------------------
 
@@ -265,11 +291,14 @@ class Dispatcher:
         if not batch:
             return []
         proceed = self._proceed(min(job.claim.taken_at for job, _ in batch))
+        sent_at = time.monotonic()
         try:
             unseen = self._unseen(store, batch)
             seen = [entry for entry in batch if entry[1].location.id not in unseen]
             answers = iter(self._ask_to_delete(store, seen, proceed))
-            return [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
+            all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
+            store.heard(all_answers, sent_at)
+            return all_answers
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
             return [unavailable] * len(batch)
@@ -332,6 +361,8 @@ class Dispatcher:
     def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
         if isinstance(answer, errors.NotSent | errors.Begun):
             return NOT_SENT
+        if isinstance(answer, errors.Throttled) and not store.stopped:
+            return NOT_SENT  # no failure, and no attempt: its turn comes again
         store.roots[piece.root].touched += 1
         if isinstance(answer, Deleted):
             return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)

@@ -147,11 +147,14 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self._pool = eventlet.GreenPool(size)
+        self._size = size
+        self._lent = 0
         self.changed = Bell()
 
     @property
     def size(self) -> int:
-        return int(self._pool.size)
+        """Slots, those apart that are lent for a while."""
+        return self._size
 
     @property
     def running(self) -> int:
@@ -160,11 +163,18 @@ class Pool:
     @property
     def free(self) -> int:
         """Slots that can be taken now; after a shrink old tasks may still hold more."""
-        return max(0, self.size - self.running)
+        return max(0, self._size + self._lent - self.running)
 
     def resize(self, size: int) -> None:
-        self._pool.resize(size)
+        self._size = size
+        self._pool.resize(size + self._lent)
         self.changed.ring()
+
+    def lend(self, slots: int) -> None:
+        """So many slots more, in place of as many that are held by tasks that hang."""
+        if slots != self._lent:
+            self._lent = slots
+            self._pool.resize(self._size + slots)
 
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Run it in a slot of its own; only when one is ``free``."""

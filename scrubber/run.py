@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from scrubber import errors, pool
 from scrubber.dispatch import Dispatcher
+from scrubber.health import Healths
 from scrubber.live import LiveReferences
 from scrubber.model import Candidate, Kind, Location, Outcome, Selection
 from scrubber.planning import proof
 from scrubber.planning.due import Ages, due, due_at
 from scrubber.recorder import Recorder
-from scrubber.reporting.report import Report
+from scrubber.reporting.report import Pace, Report
 from scrubber.sources.base import Claim, Source
 from scrubber.stores import base, uri
 from scrubber.stores.registry import EXTERNAL, Stores
@@ -69,6 +70,7 @@ class Run:
 
     :param settings: asked whenever a value is needed, so a reload takes effect in mid-run.
     :param accept_missing: stores that are believed without proof.
+    :param healths: what earlier runs have learnt of the stores.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Run:
         settings: Callable[[], Settings],
         selection: Selection,
         accept_missing: frozenset[str],
+        healths: Healths,
     ) -> None:
         self.report = report
         self._source = source
@@ -89,6 +92,7 @@ class Run:
         self._settings = settings
         self._selection = selection
         self._accept_missing = accept_missing
+        self._healths = healths
         self._states: dict[str, StoreState] = {}
         self._proving = pool.Lock()
         self._live = LiveReferences(
@@ -129,6 +133,7 @@ class Run:
         finally:
             self._dispatcher.close()
             self._recorder.close()
+        self._report_stores()
         self.report.cancelled = bool(self._stop)
         self.report.finish()
         return self.report
@@ -148,6 +153,16 @@ class Run:
                 self._dispatcher.drain()
             finally:
                 self._settle_missing()
+
+    def _report_stores(self) -> None:
+        for state in self._states.values():
+            self.report.paces[state.name] = Pace(
+                throttled=state.throttled,
+                limit=state.health.limit.allowed,
+                asked_again_in=state.asked_again_in,
+            )
+            if state.stopped:
+                self.report.stopped_stores[state.name] = state.stopped
 
     def _abort(self, failure: Exception) -> None:
         self._dispatcher.abort(failure)
@@ -214,16 +229,20 @@ class Run:
 
     def _state(self, driver: base.Driver) -> StoreState:
         """The store's state in this run; at its first use the store has to prove itself."""
-        if driver.store in self._states:
-            return self._states[driver.store]
+        state = self._states.get(driver.store)
+        if state is not None and not state.wants_proof:
+            return state
         with self._proving:  # a batch may ask for the same store meanwhile
-            if driver.store not in self._states:
-                state = StoreState(driver, driver.store in self._accept_missing)
+            state = self._states.get(driver.store)
+            if state is None:
+                accepted = driver.store in self._accept_missing
+                state = StoreState(driver, self._healths.of(driver), accepted)
+            if state.wants_proof and not state.rests:
                 state.prove(self._live.canaries(driver), self._settings().call_timeout)
-                if state.stopped:
-                    self.report.stopped_stores[state.name] = state.stopped
-                self._states[driver.store] = state
-        return self._states[driver.store]
+            else:
+                state.leave_alone()
+            self._states[driver.store] = state
+        return state
 
     def _state_of(self, location: Location) -> StoreState | None:
         try:
@@ -300,8 +319,6 @@ class Run:
         if verdict.outcome is None:
             job.held += 1
             return
-        if piece.store.stopped:
-            self.report.stopped_stores[piece.store.name] = piece.store.stopped
         self.report.record(
             job.candidate,
             piece.location,

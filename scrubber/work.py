@@ -6,6 +6,7 @@ whether it is believed.
 """
 
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from scrubber import errors, pool
-from scrubber.model import Candidate, Location, Looks, Outcome, Target
+from scrubber.health import Health
+from scrubber.model import Answers, Candidate, Location, Looks, Outcome, Target
 from scrubber.planning.order import FairQueue, Pace
 from scrubber.planning.proof import Proof, judge
 from scrubber.sources.base import Claim
@@ -24,6 +26,15 @@ LOG = logging.getLogger(__name__)
 
 #: So many objects are looked at in one go before they are deleted.
 LOOKED_AT = 8
+
+#: A call that takes longer lends its slot to other stores.
+STALL_SECONDS = 10.0
+
+#: A store that did nothing but ask for patience for so long, or asks for more, is left to the
+#: next run.
+PATIENCE_SECONDS = 60.0
+
+_RESTS = "it asks for patience; the next runs go on with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +78,10 @@ class Verdict:
     bytes_freed: int = 0
 
 
+#: Not even tried, or refused for now: the piece goes back to its queue.
+NOT_SENT = Verdict(Outcome.LOST, "not sent")
 LOST = Verdict(Outcome.LOST)
 HELD = Verdict(None)
-NOT_SENT = Verdict(Outcome.LOST, "not sent")
 
 
 @dataclass(eq=False, slots=True)
@@ -86,33 +98,92 @@ class RootState:
     again: pool.Flag | None = None
 
 
-class StoreState:
-    """A store during one run: its queue, its pace, and whether it is believed."""
+@dataclass(eq=False, slots=True)
+class Batch:
+    """What one call takes, and since when it is under way."""
 
-    def __init__(self, driver: base.Driver, accepted: bool = False) -> None:
+    entries: list[tuple[Job, Piece]]
+    sent_at: float = field(default_factory=time.monotonic)
+
+
+class StoreState:
+    """A store during one run: its queue, its pace, and whether it is used and believed.
+
+    :param health: what is known of it from earlier runs.
+    :param accepted: whether an operator vouches for it.
+    """
+
+    def __init__(self, driver: base.Driver, health: Health, accepted: bool = False) -> None:
         self.driver = driver
         self.name = driver.store
+        self.health = health
         self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
-        self.in_flight = 0
+        self.in_flight: set[Batch] = set()
         self.pace = Pace(driver.abilities.seconds)
         self.roots: defaultdict[str, RootState] = defaultdict(RootState)
+        self.throttled = 0
         self.stopped: str | None = None
+        self._throttled_since: float | None = None
+        self._proven = False
         self._accepted = accepted
 
-    @property
-    def ready(self) -> bool:
-        """Whether another call may be made now: there is work, and a connection for it."""
-        return bool(self.queue) and self.in_flight < self.driver.connections
+    # Its calls ------------------------------------------------------------------------
 
-    def next_batch(self, slots: int) -> list[tuple[Job, Piece]]:
-        """What the next call takes.
+    def ready_in(self, now: float) -> float | None:
+        """Seconds until another call may be made; None while there is no work or connection."""
+        if not self.queue or len(self.in_flight) >= self.driver.connections:
+            return None
+        return 0.0 if self.stopped else max(0.0, self.health.limit.ready_at - now)
+
+    def next_batch(self, slots: int) -> Batch:
+        """What the next call takes; it counts as sent.
 
         :param slots: how many calls there may be at once in all stores.
         """
         share = ceil(len(self.queue) / min(slots, self.driver.connections))
         most = LOOKED_AT if self._looks_first else self.driver.abilities.batch
         size = self.pace.batch_size(most, share)
-        return [self.queue.pop() for _ in range(min(size, len(self.queue)))]
+        size = self.health.limit.batch_size(min(size, len(self.queue)))
+        batch = Batch([self.queue.pop() for _ in range(size)])
+        self.health.sent(size)
+        self.in_flight.add(batch)
+        return batch
+
+    def stalled(self, now: float) -> int:
+        """How many of its calls take so long that other stores should not wait for them."""
+        return sum(now - batch.sent_at >= STALL_SECONDS for batch in self.in_flight)
+
+    def heard(self, answers: Answers, sent_at: float) -> None:
+        """What the store said to a batch."""
+        self.health.heard(answers, sent_at)
+        now = time.monotonic()
+        throttled = sum(isinstance(answer, errors.Throttled) for answer in answers)
+        self.throttled += throttled
+        if throttled < len(answers):
+            self._throttled_since = None
+        elif throttled and self._throttled_since is None:
+            self._throttled_since = now
+        if reason := self.health.circuit.reason:
+            self._stop(reason)
+        elif throttled and self._is_out_of_patience(now):
+            self._rest()
+
+    def _is_out_of_patience(self, now: float) -> bool:
+        waited = 0.0 if self._throttled_since is None else now - self._throttled_since
+        return max(waited, self.health.limit.not_before - now) > PATIENCE_SECONDS
+
+    def _rest(self) -> None:
+        if self.stopped is None:
+            LOG.warning("Store %s is left alone for the rest of this run: %s", self.name, _RESTS)
+            self.stopped = _RESTS
+
+    # Whether it is used ---------------------------------------------------------------
+
+    @property
+    def wants_proof(self) -> bool:
+        """Whether to ask it now what it is: at its first use, or after a failure once more."""
+        untried = not self._proven if self.stopped is None else bool(self.health.circuit.reason)
+        return untried and self.health.may_be_asked
 
     @property
     def _looks_first(self) -> bool:
@@ -122,14 +193,37 @@ class StoreState:
         return any(root.proof is not Proof.PROVEN for root in self.roots.values())
 
     def prove(self, canaries: dict[str, list[Location]], timeout: float) -> None:
-        """See that this is the store we think; else it is stopped for this run.
+        """See that this is the store we think; else it is stopped for now.
 
         :param canaries: for each root some live locations that should be there.
         """
+        failed_before = self.health.circuit.reason is not None
+        self.stopped = None
         with self._stopping_on_trouble():
             call(self.driver, self.driver.probe, timeout=timeout)
             for root, locations in canaries.items():
                 self._prove_root(root, locations, timeout)
+        self._proven = self.stopped is None
+        if self._proven and failed_before:
+            LOG.info("Store %s works again.", self.name)
+            self.health.circuit = self.health.circuit.worked()
+
+    def leave_alone(self) -> None:
+        """Not asked at all: it failed, or asked for patience, in an earlier run."""
+        if self.stopped is None and not self._proven:
+            self.stopped = self.health.circuit.reason or _RESTS
+
+    @property
+    def asked_again_in(self) -> float:
+        """Seconds until it may be asked again, 0 if it may be now."""
+        now, circuit = time.monotonic(), self.health.circuit
+        broken = circuit.probe_at - now if circuit.reason else 0.0
+        return max(0.0, broken, self.health.limit.not_before - now)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it asked for more patience than a run has."""
+        return self._is_out_of_patience(time.monotonic())
 
     def _prove_root(self, root: str, canaries: list[Location], timeout: float) -> None:
         looks = self.look(canaries, timeout)
@@ -176,6 +270,12 @@ class StoreState:
             self.stop(f"defect in the driver: {type(error).__name__}")
 
     def stop(self, reason: str) -> None:
+        """It failed as a whole: nothing more is sent until it has proved itself once more."""
         if self.stopped is None:
-            LOG.error("Store %s is stopped for this run: %s", self.name, reason)
+            self.health.broke(reason)
+            self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        if self.stopped is None:
+            LOG.error("Store %s is stopped for now: %s", self.name, reason)
             self.stopped = reason

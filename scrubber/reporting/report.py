@@ -34,6 +34,27 @@ class Tally:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a store could be used.
+
+    :param throttled: how often it asked for patience with a location.
+    :param limit: locations a second that it is known to take, None for no limit.
+    :param asked_again_in: seconds from the end of the run, 0 for at once.
+    """
+
+    throttled: int = 0
+    limit: float | None = None
+    asked_again_in: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "throttled": self.throttled,
+            "limit_per_second": None if self.limit is None else round(self.limit, 1),
+            "asked_again_in_seconds": round(self.asked_again_in),
+        }
+
+
 @dataclass(slots=True)
 class Left:
     """What stays behind for one reason."""
@@ -70,6 +91,7 @@ class Report:
         self.owners: defaultdict[str, Tally] = defaultdict(Tally)
         self.left: dict[tuple[Outcome, str, str], Left] = {}
         self.stopped_stores: dict[str, str] = {}
+        self.paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.not_due = 0
         self.next_due_at: datetime.datetime | None = None
         self.claimed_elsewhere = 0
@@ -164,7 +186,10 @@ class Report:
             "finished_at": _iso(self.finished_at),
             "error": self.failure,
             **self.total.as_dict(),
-            "stores": {store: tally.as_dict() for store, tally in sorted(self.stores.items())},
+            "stores": {
+                store: tally.as_dict() | self.paces[store].as_dict()
+                for store, tally in sorted(self.stores.items())
+            },
             "owners": {owner: tally.as_dict() for owner, tally in sorted(self.owners.items())},
             "stopped_stores": self.stopped_stores,
             "left": [left.as_dict() for left in self.left.values()],

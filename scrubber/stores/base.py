@@ -43,6 +43,13 @@ COMMON_OPTS = [
         help="The most calls, and so connections, to this store at the same time; scrub_pool_size "
         "without it.",
     ),
+    cfg.FloatOpt(
+        "scrub_max_rate",
+        min=0.01,
+        mutable=True,
+        help="The most locations a second that each scrubber process deletes from this store. "
+        "Without it there is no limit until the store itself asks for patience.",
+    ),
 ]
 
 
@@ -142,6 +149,12 @@ class Driver(abc.ABC):
     def connections(self) -> int:
         """The most calls at the same time."""
         return int(self.section.options.scrub_max_connections or self.section.pool_size())
+
+    @property
+    def max_rate(self) -> float | None:
+        """The most locations a second, None for no limit."""
+        most: float | None = self.section.options.scrub_max_rate
+        return most
 
     @property
     def family(self) -> str:

@@ -44,9 +44,17 @@ class FakeDriver(base.Driver):
         twin_of: "FakeDriver | None" = None,
         batch: int = 8,
         connections: int | None = None,
+        max_rate: float | None = None,
         says_gone: bool = True,
     ) -> None:
-        super().__init__(section(FakeDriver, store=store, scrub_max_connections=connections))
+        super().__init__(
+            section(
+                FakeDriver,
+                store=store,
+                scrub_max_connections=connections,
+                scrub_max_rate=max_rate,
+            )
+        )
         self.abilities = base.Abilities(  # type: ignore[misc] # each test has its own
             schemes=frozenset({"fake"}), blocks=False, batch=batch, says_gone=says_gone
         )

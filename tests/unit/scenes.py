@@ -9,6 +9,7 @@ from typing import Any
 from contract.fake_driver import FakeDriver
 from contract.fake_source import FakeGlance, FakeSource
 from scrubber import pool
+from scrubber.health import Healths
 from scrubber.model import Selection
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
@@ -54,6 +55,7 @@ class Scene:
         self.selection = Selection()
         self.accept_missing = frozenset(accept_missing)
         self.report = Report(utcnow)
+        self.healths = Healths()
         self._registry = Stores(self.stores.values(), undriven or {})
         if proven:
             for store in self.stores.values():
@@ -125,6 +127,7 @@ class Scene:
             settings=lambda: self.settings,
             selection=self.selection,
             accept_missing=self.accept_missing,
+            healths=self.healths,
         )
 
     def run(self) -> Report:

@@ -152,6 +152,7 @@ def test_planning_does_no_io_and_reads_no_clock() -> None:
         "datetime",
         "enum",
         "hashlib",
+        "math",
         "re",
         "typing",
     }

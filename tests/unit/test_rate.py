@@ -150,8 +150,8 @@ def test_no_store_is_starved_for_ever(refusals: list[int]) -> None:
     limit, now = limited(1000), 0.0
     for locations in refusals:
         now = max(now, limit.ready_at)
-        limit = limit.sent(now, locations)
-        limit = limit.was_refused(now + 0.01, now, locations)
+        size = limit.batch_size(locations)
+        limit = limit.sent(now, size).was_refused(now + 0.01, now, size)
     began = now
     while (limit.rate or 0) < 20:
         now = max(now, limit.ready_at)

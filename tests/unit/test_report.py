@@ -102,6 +102,9 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
         "images": {"scrubbed": 1},
         "locations": {"deleted": 1, **counts},
         "bytes_freed": 0,
+        "throttled": 0,
+        "limit_per_second": None,
+        "asked_again_in_seconds": 0,
     }
     assert document["stores"]["slow"]["locations"]["deleted"] == 1
     assert document["stores"]["slow"]["bytes_freed"] == 10

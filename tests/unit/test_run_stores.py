@@ -23,7 +23,6 @@ ANSWERS = [
     (errors.Refused("a symbolic link"), Outcome.REFUSED, "a symbolic link"),
     (errors.Unsupported("a snapshot"), Outcome.REFUSED, "a snapshot"),
     (errors.InUse("has clones"), Outcome.WAITING, "has clones"),
-    (errors.Throttled("slow down", retry_after=60), Outcome.WAITING, "slow down"),
     (errors.StoreError("something else"), Outcome.FAILED, "something else"),
 ]
 

@@ -1,0 +1,232 @@
+"""A store that asks for patience gets it, one that is down costs nothing; others go on.
+
+Every test has a hard limit in time: what hangs has failed.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from contract.fake_driver import FakeDriver
+from scrubber import errors, pool
+from scrubber.planning import circuit
+from scrubber.reporting.report import Report, utcnow
+from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+
+def refuse_each(driver: FakeDriver, times: int, retry_after: float | None = None) -> Counter[str]:
+    """Every object is refused so often before it is deleted; returns how often they were sent."""
+    sent: Counter[str] = Counter()
+
+    def before_each(name: str) -> None:
+        sent[name] += 1
+        if sent[name] <= times:
+            driver.answers[name] = errors.Throttled("slow down", retry_after)
+        else:
+            driver.answers.pop(name, None)
+
+    driver.before_each = before_each
+    return sent
+
+
+def run_again(scene: Scene) -> Report:
+    scene.report = Report(utcnow)
+    return scene.run()
+
+
+# Throttled --------------------------------------------------------------------------------
+
+
+def test_what_was_throttled_has_its_turn_again_in_the_same_run() -> None:
+    scene = Scene()
+    images = [scene.image(f"{number}") for number in range(5)]
+    sent = refuse_each(scene.fast, times=1)
+    report = scene.run()
+    assert all(scene.is_finished(image) for image in images)
+    assert set(sent.values()) == {2}
+    assert outcomes(report) == {"deleted": 5}
+    assert report.status == "succeeded"
+    assert report.paces["fast"].throttled == 5
+    assert report.paces["fast"].limit is not None
+
+
+def test_the_order_of_an_images_locations_outlives_throttling() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1))
+    scene.image("first", "slow/second")
+    refuse_each(scene.fast, times=1)
+    seen: list[bool] = []
+    scene.stores["slow"].before_each = lambda _name: seen.append("first" in scene.fast.objects)
+    scene.run()
+    assert seen == [False]
+
+
+def test_a_store_that_does_nothing_but_throttle_is_left_to_the_next_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrubber.work.PATIENCE_SECONDS", 0.2)
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    images, other = [scene.image(f"{number}") for number in range(5)], scene.image("slow/a")
+    refuse_each(scene.fast, times=1_000_000)
+    report = scene.run()
+    assert all(scene.is_untouched(image) for image in images)
+    assert scene.is_finished(other)
+    assert outcomes(report, "fast") == {"waiting": 5}
+    assert "patience" in report.stopped_stores["fast"]
+    assert report.status == "partial"
+
+
+def test_a_store_that_wants_a_long_pause_gets_it_across_runs() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=1)
+    images = [scene.image(f"{number}") for number in range(3)]
+    sent = refuse_each(scene.fast, times=1, retry_after=3600)
+    report = scene.run()
+    assert sum(sent.values()) == 1
+    assert report.paces["fast"].asked_again_in == pytest.approx(3600, abs=PATIENCE)
+    report = run_again(scene)
+    assert sum(sent.values()) == 1
+    assert all(scene.is_untouched(image) for image in images)
+    assert outcomes(report, "fast") == {"waiting": 3}
+
+
+def test_a_throttled_store_holds_up_no_other() -> None:
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"), pool_size=1)
+    stuck = scene.image("a")
+    others = [scene.image(f"slow/{number}") for number in range(20)]
+    refuse_each(scene.fast, times=3, retry_after=0.3)
+    task = scene.start()
+    until(lambda: all(scene.is_finished(image) for image in others))
+    assert not scene.is_finished(stuck)
+    finish(task)
+    assert scene.is_finished(stuck)
+
+
+def test_an_operators_limit_is_kept_from_the_first_location_on() -> None:
+    scene = Scene(FakeDriver("fast", max_rate=40))
+    for number in range(20):
+        scene.image(f"{number}")
+    began = time.monotonic()
+    report = scene.run()
+    assert time.monotonic() - began >= (20 - 4 - 4) / 40
+    assert report.paces["fast"].limit == 40
+    assert outcomes(report) == {"deleted": 20}
+
+
+# Down -------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_down_is_not_asked_again_before_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    image = scene.image("a")
+    mounted, scene.fast.mounted = scene.fast.mounted, None
+    probes = count_probes(scene.fast, monkeypatch)
+    scene.run()
+    scene.fast.mounted = mounted
+    report = run_again(scene)
+    assert probes() == 1
+    assert scene.is_untouched(image)
+    assert "nothing is mounted" in reasons(report)
+    assert report.paces["fast"].asked_again_in > 0
+
+
+def test_a_store_that_was_down_is_used_again_after_one_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.01)
+    scene = Scene()
+    image = scene.image("a")
+    mounted, scene.fast.mounted = scene.fast.mounted, None
+    probes = count_probes(scene.fast, monkeypatch)
+    scene.run()
+    scene.fast.mounted = mounted
+    pool.sleep(0.02)
+    report = run_again(scene)
+    assert probes() == 2
+    assert scene.is_finished(image)
+    assert report.stopped_stores == {}
+    assert scene.healths.of(scene.fast).circuit == circuit.Circuit()
+
+
+def test_a_store_that_comes_back_in_mid_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was claimed when it failed waits for the next run; what is read later does not."""
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=1, page_size=1)
+    images = [scene.image(f"{number}") for number in range(6)]
+    failures = iter([errors.Unavailable("it is down")])
+
+    def fail_once(names: list[str]) -> None:
+        if failure := next(failures, None):
+            raise failure
+
+    scene.fast.before_delete = fail_once
+    report = scene.run()
+    assert 1 <= sum(scene.is_untouched(image) for image in images) < 6
+    assert any(scene.is_finished(image) for image in images)
+    assert report.stopped_stores == {}
+    assert report.status == "partial"
+
+
+def test_many_failures_in_a_row_are_the_stores() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow"), pool_size=1)
+    for number in range(2 * circuit.STREAK):
+        scene.image(f"{number}")
+        scene.fast.answers[f"{number}"] = errors.Failed("internal error")
+    other = scene.image("slow/a")
+    report = scene.run()
+    assert len(scene.fast.sent) == circuit.STREAK
+    assert outcomes(report, "fast") == {"failed": circuit.STREAK, "waiting": circuit.STREAK}
+    assert scene.is_finished(other)
+
+
+def count_probes(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    probe, probes = driver.probe, list[int]()
+
+    def counted() -> None:
+        probes.append(1)
+        probe()
+
+    monkeypatch.setattr(driver, "probe", counted)
+    return lambda: len(probes)
+
+
+# Slow -------------------------------------------------------------------------------------
+
+
+def test_calls_that_hang_in_every_slot_hold_up_no_other_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their slots are lent to the others."""
+    monkeypatch.setattr("scrubber.work.STALL_SECONDS", 0.05)
+    monkeypatch.setattr("scrubber.dispatch.STALL_SECONDS", 0.05)
+    scene = Scene(
+        FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=2, page_size=2
+    )
+    stuck = [scene.image(f"{number}", id=f"{number}" * 36) for number in range(2)]
+    others = [scene.image(f"slow/{number}", id=f"{number}" * 36) for number in range(5, 9)]
+    go_on = pool.Flag()
+    scene.fast.before_delete = lambda _names: go_on.wait(PATIENCE)
+    task = scene.start()
+    until(lambda: all(scene.is_finished(image) for image in others))
+    assert scene.fast.running == 2
+    go_on.set()
+    finish(task)
+    assert all(scene.is_finished(image) for image in stuck)
+    assert scene.slots.free == 2
+
+
+def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=4)
+    for number in range(20):
+        scene.image(f"{number}")
+        scene.image(f"slow/{number}")
+    most: list[int] = []
+    scene.stores["slow"].before_delete = lambda _names: pool.sleep(0.02)
+    scene.fast.before_delete = lambda _names: most.append(scene.stores["slow"].running)
+    scene.run()
+    assert len(most) == 20
+    assert max(most) <= 2
