@@ -126,10 +126,22 @@ class Dispatcher:
         if self._slots.free:
             self._slots.changed.ring()
 
-    def wait_below(self, queued: int) -> None:
-        """Until less than so much work is queued, or the run is to stop."""
-        while self._queued >= queued and not self.ending:
-            self._slots.changed.wait()
+    def wait_for_room(self, page_size: int, only: frozenset[str] | None) -> None:
+        """Until there is too little work, or the run is to stop.
+
+        :param only: the stores that are asked about; without them a store that is held up
+            counts for nothing, since it must not hold up the others.
+        """
+        while not self._has_room(page_size, only) and not self.ending:
+            self._slots.changed.wait(self._next_moment())
+
+    def _has_room(self, page_size: int, only: frozenset[str] | None) -> bool:
+        now = time.monotonic()
+        if only is None:
+            waiting = (len(store.queue) for store in self._stores if not store.is_held_up(now))
+            return sum(waiting) < page_size
+        asked = [store for store in self._stores if store.name in only]
+        return not asked or any(len(store.queue) < page_size / 2 for store in asked)
 
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""

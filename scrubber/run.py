@@ -1,6 +1,7 @@
 """One run, stage by stage: candidates, plans, claims, deletes, finish."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Run:
         self._accept_missing = accept_missing
         self._healths = healths
         self._states: dict[str, StoreState] = {}
+        self._tried: set[int] = set()
         self._proving = pool.Lock()
         self._live = LiveReferences(
             source,
@@ -140,14 +142,9 @@ class Run:
 
     def _scrub_all(self) -> None:
         try:
-            for page in self._due_pages():
-                self._live.load(self._settings().page_size)
-                plans = [self._plan(candidate) for candidate in page]
-                for job in self._claim(plans):
-                    self._dispatcher.push(job)
-                self._dispatcher.wait_below(self._settings().page_size)
-                if self._dispatcher.ending:
-                    break
+            stores = self._scan(None)
+            while stores and not self._dispatcher.ending:
+                stores = self._scan(stores)
         finally:
             try:
                 self._dispatcher.drain()
@@ -164,6 +161,50 @@ class Run:
             if state.stopped:
                 self.report.stopped_stores[state.name] = state.stopped
 
+    def _scan(self, only: frozenset[str] | None) -> frozenset[str]:
+        """Read all candidates once, and start what can be done for them.
+
+        :param only: the stores whose work an earlier scan postponed; None for the first one.
+        :return: the stores whose work is postponed: they can take no more now, and what is left
+            for others must not wait behind it.
+        """
+        postponed: set[str] = set()
+        for page in self._due_pages(is_first=only is None):
+            self._live.load(self._settings().page_size)
+            plans = [self._plan(candidate) for candidate in page]
+            if only is not None:
+                plans = [plan for plan in plans if self._was_postponed(plan, only)]
+            for job in self._claim(self._affordable(plans, postponed)):
+                self._dispatcher.push(job)
+            self._dispatcher.wait_for_room(self._settings().page_size, only)
+            if self._dispatcher.ending:
+                break
+        return frozenset(postponed)
+
+    def _was_postponed(self, plan: Plan, stores: frozenset[str]) -> bool:
+        return any(piece.store.name in stores for piece in plan.pieces) and not any(
+            location.id in self._tried for location in plan.candidate.locations
+        )
+
+    def _affordable(self, plans: list[Plan], postponed: set[str]) -> list[Plan]:
+        """Without those of stores that can take no more; these are added to ``postponed``."""
+        settings, now = self._settings(), time.monotonic()
+        room = {
+            state.name: state.room(settings.page_size, settings.claim_lease) - len(state.queue)
+            for state in self._states.values()
+            if state.is_held_up(now)
+        }
+        affordable = []
+        for plan in plans:
+            stores = {piece.store.name for piece in plan.pieces} & room.keys()
+            if full := {store for store in stores if room[store] <= 0}:
+                postponed |= full
+                continue
+            for store in stores:
+                room[store] -= 1
+            affordable.append(plan)
+        return affordable
+
     def _abort(self, failure: Exception) -> None:
         self._dispatcher.abort(failure)
 
@@ -173,14 +214,14 @@ class Run:
 
     # Candidates -----------------------------------------------------------------------
 
-    def _due_pages(self) -> Iterator[list[Candidate]]:
+    def _due_pages(self, is_first: bool) -> Iterator[list[Candidate]]:
         for page in self._source.candidates(self._selection, self._settings().page_size):
             ages, now = self._settings().ages, self._source.now()
             ready = []
             for candidate in page:
                 if (now_due := due(candidate, ages, now)) is not None:
                     ready.append(now_due)
-                else:
+                elif is_first:
                     self.report.wait_until(due_at(candidate, ages))
             if ready:
                 yield ready
@@ -333,6 +374,7 @@ class Run:
             self._recorder.finish_location(job.claim, piece.location)
         else:
             job.complete = False
+            self._tried.add(piece.location.id)
             self._recorder.give_back(job.claim, piece.location)
         if job.ended:
             self._end(job)

@@ -149,6 +149,19 @@ class StoreState:
         self.in_flight.add(batch)
         return batch
 
+    def is_held_up(self, now: float) -> bool:
+        """Whether it goes on at no pace of its own: limited, or all its calls take for ever."""
+        if self.health.limit.allowed is not None:
+            return True
+        return bool(self.in_flight) and self.stalled(now) >= self.driver.connections
+
+    def room(self, page_size: int, lease: float) -> int:
+        """How much may be queued: no more than it can do well within the lease of its claims."""
+        allowed = self.health.limit.allowed
+        if allowed is None:
+            return page_size
+        return int(max(1, min(page_size, allowed * lease / 4)))
+
     def stalled(self, now: float) -> int:
         """How many of its calls take so long that other stores should not wait for them."""
         return sum(now - batch.sent_at >= STALL_SECONDS for batch in self.in_flight)

@@ -33,6 +33,23 @@ def refuse_each(driver: FakeDriver, times: int, retry_after: float | None = None
     return sent
 
 
+def refuse_first(driver: FakeDriver, calls: int, retry_after: float | None = None) -> None:
+    """The first calls are refused as a whole, those apart that have an answer of their own."""
+    left = iter(range(calls))
+
+    def before_delete(names: list[str]) -> None:
+        if any(isinstance(driver.answers.get(name), errors.InUse) for name in names):
+            return
+        refused = next(left, None) is not None
+        for name in names:
+            if refused:
+                driver.answers[name] = errors.Throttled("slow down", retry_after)
+            elif isinstance(driver.answers.get(name), errors.Throttled):
+                del driver.answers[name]
+
+    driver.before_delete = before_delete
+
+
 def run_again(scene: Scene) -> Report:
     scene.report = Report(utcnow)
     return scene.run()
@@ -102,6 +119,35 @@ def test_a_throttled_store_holds_up_no_other() -> None:
     assert not scene.is_finished(stuck)
     finish(task)
     assert scene.is_finished(stuck)
+
+
+def test_a_throttled_stores_backlog_is_no_wall_before_the_others_work() -> None:
+    """Far more than may be queued for it comes before them, page after page."""
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow"), pool_size=2, page_size=2)
+    stuck = [scene.image(f"{number}", id=f"1{number:035}") for number in range(20)]
+    others = [scene.image(f"slow/{number}", id=f"2{number:035}") for number in range(20)]
+    late = [scene.image(f"{number}", id=f"3{number:035}") for number in range(50, 55)]
+    refuse_first(scene.fast, calls=1, retry_after=0.3)
+    task = scene.start()
+    until(lambda: all(scene.is_finished(image) for image in others))
+    assert not all(scene.is_finished(image) for image in stuck)
+    finish(task)
+    assert all(scene.is_finished(image) for image in [*stuck, *late])
+    assert outcomes(scene.report) == {"deleted": 45}
+    assert scene.report.status == "succeeded"
+
+
+def test_what_failed_is_not_tried_again_because_others_were_postponed() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=1, page_size=2)
+    bad = scene.image("bad", id="0" * 36)
+    images = [scene.image(f"{number}", id=f"1{number:035}") for number in range(10)]
+    refuse_first(scene.fast, calls=1)
+    scene.fast.answers["bad"] = errors.InUse("has clones")
+    report = scene.run()
+    assert scene.fast.asked_to_delete.count("bad") == 1
+    assert all(scene.is_finished(image) for image in images)
+    assert scene.is_untouched(bad)
+    assert outcomes(report) == {"deleted": 10, "waiting": 1}
 
 
 def test_an_operators_limit_is_kept_from_the_first_location_on() -> None:
