@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lab.swift import TESTER, Swift
 
 from conftest import needed_programs
 from functional.cloud import Cloud
 from functional.conftest import NewCloud
 from lab.glance import Backend
 from lab.s3 import Proxy, S3Account, S3Server
+from lab.swift import TESTER, Swift
 
 #: The id of the store on an S3 server.
 STORE = "objects"

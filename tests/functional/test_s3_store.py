@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.swift import TESTER, Swift
 
 from conftest import needed_programs
 from contract.sections import section
 from functional.s3_servers import proxy, s3_server  # noqa: F401 - fixtures
 from lab.processes import LOCALHOST, free_port
 from lab.s3 import Proxy, Reply, Request, S3Account, S3Server, self_signed
+from lab.swift import TESTER, Swift
 from scrubber import errors
 from scrubber.model import Answer, Deleted, Found, Target
 from scrubber.stores import base, s3_client
