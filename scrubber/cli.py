@@ -19,6 +19,7 @@ from scrubber.health import Healths
 from scrubber.model import Selection
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
+from scrubber.planning.retry import Patience
 from scrubber.reporting import report as reports
 from scrubber.reporting import text
 from scrubber.restore import Restored, Restorer
@@ -27,6 +28,8 @@ from scrubber.sources.database import DatabaseSource
 from scrubber.sources.engine import Engine
 from scrubber.sources.rehearsal import RehearsalSource
 from scrubber.sources.restoring import RestoringSource
+from scrubber.state.base import Ledger, NoLedger
+from scrubber.state.opening import open_ledger
 from scrubber.stores import registry
 from scrubber.stores.rehearsal import RehearsalDriver
 
@@ -130,6 +133,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         thresholds=Thresholds(ours.missing_threshold_count, ours.missing_threshold_percent),
         ignore_unreadable_live=ours.unreadable_live == "ignore",
         shutdown_timeout=ours.graceful_shutdown_timeout,
+        patience=Patience(ours.retry_base, ours.retry_cap, ours.retry_attempts),
     )
 
 
@@ -147,6 +151,7 @@ class Program:
         self._healths = Healths()
         self._check_store_names()
         self._engine = Engine(conf.database, self._stop)
+        self._ledger: Ledger = NoLedger()
 
     def _check_store_names(self) -> None:
         for option in ("store", "accept_missing"):
@@ -168,6 +173,7 @@ class Program:
         )
         try:
             source = self._source(RehearsalSource if self._conf.dry_run else DatabaseSource)
+            self._ledger = open_ledger(self._conf, self._stop, create=not self._conf.dry_run)
             if self._conf.dry_run or not self._conf.daemon:
                 return self._once(source)
             service.serve(
@@ -183,6 +189,7 @@ class Program:
 
     def close(self) -> None:
         self._stores.close()
+        self._ledger.close()
         self._engine.close()
 
     def _source(self, kind: type[S]) -> S:
@@ -224,6 +231,7 @@ class Program:
             ),
             accept_missing=frozenset(conf_list(self._conf, "accept_missing")),
             healths=self._healths,
+            ledger=self._ledger,
         )
 
     def _once(self, source: DatabaseSource) -> int:

@@ -386,9 +386,10 @@ class Dispatcher:
             return Verdict(Outcome.REFUSED, str(answer))
         if isinstance(answer, errors.Unavailable):
             store.stop(str(answer))
-        if isinstance(answer, errors.Unavailable | errors.Throttled | errors.InUse):
+        if isinstance(answer, errors.Unavailable | errors.Throttled):
             return Verdict(Outcome.WAITING, str(answer))
-        return Verdict(Outcome.FAILED, str(answer))
+        outcome = Outcome.WAITING if isinstance(answer, errors.InUse) else Outcome.FAILED
+        return Verdict(outcome, str(answer), attempted=True)
 
     def _judge_missing(self, store: StoreState, job: Job, piece: Piece) -> Verdict:
         """Not there: deleted before, or is the store not what we think?"""

@@ -13,11 +13,14 @@ from scrubber.live import LiveReferences
 from scrubber.model import Candidate, Kind, Location, Outcome, Selection
 from scrubber.planning import proof
 from scrubber.planning.due import Ages, due, due_at
+from scrubber.planning.retry import Patience
 from scrubber.recorder import Recorder
-from scrubber.reporting.report import Pace, Report
+from scrubber.reporting.report import Pace, Report, utcnow
 from scrubber.sources.base import Claim, Source
+from scrubber.state.base import Ledger
 from scrubber.stores import base, uri
 from scrubber.stores.registry import EXTERNAL, Stores
+from scrubber.troubles import Troubles
 from scrubber.work import LOST, Job, Piece, StoreState, Verdict
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class Settings:
     thresholds: proof.Thresholds
     ignore_unreadable_live: bool
     shutdown_timeout: float
+    patience: Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Run:
     :param settings: asked whenever a value is needed, so a reload takes effect in mid-run.
     :param accept_missing: stores that are believed without proof.
     :param healths: what earlier runs have learnt of the stores.
+    :param ledger: what they could not delete, and when to try it again.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Run:
         selection: Selection,
         accept_missing: frozenset[str],
         healths: Healths,
+        ledger: Ledger,
     ) -> None:
         self.report = report
         self._source = source
@@ -94,6 +100,9 @@ class Run:
         self._selection = selection
         self._accept_missing = accept_missing
         self._healths = healths
+        self._troubles = Troubles(
+            ledger, lambda: settings().patience, utcnow, remembers=not report.rehearsal
+        )
         self._states: dict[str, StoreState] = {}
         self._tried: set[int] = set()
         self._proving = pool.Lock()
@@ -142,6 +151,8 @@ class Run:
 
     def _scrub_all(self) -> None:
         try:
+            if self._selection == Selection():
+                self._troubles.forget_finished(self._source)
             stores = self._scan(None)
             while stores and not self._dispatcher.ending:
                 stores = self._scan(stores)
@@ -150,6 +161,7 @@ class Run:
                 self._dispatcher.drain()
             finally:
                 self._settle_missing()
+                self._troubles.write()
 
     def _report_stores(self) -> None:
         for state in self._states.values():
@@ -171,11 +183,13 @@ class Run:
         postponed: set[str] = set()
         for page in self._due_pages(is_first=only is None):
             self._live.load(self._settings().page_size)
+            self._troubles.recall(page)
             plans = [self._plan(candidate) for candidate in page]
             if only is not None:
                 plans = [plan for plan in plans if self._was_postponed(plan, only)]
             for job in self._claim(self._affordable(plans, postponed)):
                 self._dispatcher.push(job)
+            self._troubles.write()
             self._dispatcher.wait_for_room(self._settings().page_size, only)
             if self._dispatcher.ending:
                 break
@@ -263,6 +277,9 @@ class Run:
             root, identity = driver.root(location.url), driver.identify(location.url)
         except errors.StoreError as error:
             return Left(location, named, Verdict(Outcome.REFUSED, str(error)))
+        # An operator who names an image wants it tried now.
+        if not self._selection.images and (why := self._troubles.reason_to_wait(location)):
+            return Left(location, driver.store, Verdict(Outcome.WAITING, why))
         state = self._state(driver)
         if state.stopped:
             return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
@@ -340,6 +357,8 @@ class Run:
             outcome, reason = left.verdict.outcome, left.verdict.reason
             assert outcome is not None
             self.report.record(plan.candidate, left.location, left.store, outcome, reason)
+            if outcome is Outcome.REFUSED:
+                self._troubles.refused(plan.candidate, left.location, left.store, reason)
         if plan.candidate.obstacle and not plan.candidate.locations:
             self.report.leave_image(plan.candidate, NO_STORE)
 
@@ -371,13 +390,21 @@ class Run:
         if verdict.outcome is Outcome.LOST and not self._dispatcher.ending:
             self.report.claimed_elsewhere += 1
         if verdict.outcome.done:
+            self._troubles.done(piece.location)
             self._recorder.finish_location(job.claim, piece.location)
         else:
+            self._remember(job.candidate, piece, verdict)
             job.complete = False
             self._tried.add(piece.location.id)
             self._recorder.give_back(job.claim, piece.location)
         if job.ended:
             self._end(job)
+
+    def _remember(self, candidate: Candidate, piece: Piece, verdict: Verdict) -> None:
+        if verdict.outcome is Outcome.REFUSED:
+            self._troubles.refused(candidate, piece.location, piece.store.name, verdict.reason)
+        elif verdict.attempted:
+            self._troubles.failed(candidate, piece.location, piece.store.name, verdict.reason)
 
     def _settle_missing(self) -> None:
         """At the end: whether stores without proof are believed about what they miss."""

@@ -71,11 +71,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a piece; ``outcome`` is None while it is held to the end of the run."""
+    """What became of a piece; ``outcome`` is None while it is held to the end of the run.
+
+    :param attempted: whether the store was asked and said no to this one piece.
+    """
 
     outcome: Outcome | None
     reason: str = ""
     bytes_freed: int = 0
+    attempted: bool = False
 
 
 #: Not even tried, or refused for now: the piece goes back to its queue.

@@ -118,5 +118,8 @@ class Source(Protocol):
     def images(self, ids: Collection[str]) -> dict[str, Image]:
         """The images of these ids, as they are now."""
 
+    def locations(self, image_ids: Collection[str]) -> list[Location]:
+        """All rows of these images, an image's own together and oldest first."""
+
     def close(self) -> None:
         """Give back connections."""

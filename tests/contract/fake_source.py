@@ -381,6 +381,10 @@ class FakeSource:
             )
         return image.status in ("pending_delete", "deleted")
 
+    def locations(self, image_ids: Collection[str]) -> list[Location]:
+        self._enter("locations")
+        return [at for image in sorted(image_ids) for at in self.glance.locations_of(image)]
+
     def images(self, ids: Collection[str]) -> dict[str, Image]:
         self._enter("images")
         return {id: self.glance.images[id] for id in ids if id in self.glance.images}

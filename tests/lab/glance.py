@@ -275,8 +275,12 @@ class Glance:
         return self.data_directory(store) / image_id
 
     def write_scrubber_configuration(self, file: Path, options: Options | None = None) -> Path:
-        """Write what glance-scrubber.conf holds: database and stores, as in glance-api.conf."""
-        file.write_text(render(merge(self._shared_options(), options or {})))
+        """Write what glance-scrubber.conf holds: database and stores, as in glance-api.conf.
+
+        Nothing is remembered from run to run unless ``options`` name a state database.
+        """
+        forgetful: Options = {"state": {"connection": ""}}
+        file.write_text(render(merge(self._shared_options(), forgetful, options or {})))
         return file
 
     def _configure(self, options: Options) -> None:

@@ -105,7 +105,8 @@ class Program:
         self._cache = cache
         self._numbers = itertools.count(1)
         self._children: list[Child] = []
-        self._options: dict[str, dict[str, object]] = {}
+        # Nothing is remembered from run to run unless a test says where.
+        self._options: dict[str, dict[str, object]] = {"state": {"connection": ""}}
 
     # Configuration --------------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from scrubber.health import Healths
 from scrubber.model import Selection
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
+from scrubber.planning.retry import Patience
 from scrubber.reporting.report import Report, utcnow
 from scrubber.run import Run, Settings
+from scrubber.state.base import Ledger, NoLedger
 from scrubber.stores.registry import Stores
 
 #: Longer than any of these runs takes; a test that waits so long has failed.
@@ -28,6 +30,7 @@ SETTINGS = Settings(
     thresholds=Thresholds(count=10, percent=10),
     ignore_unreadable_live=False,
     shutdown_timeout=60,
+    patience=Patience(),
 )
 
 
@@ -56,6 +59,7 @@ class Scene:
         self.accept_missing = frozenset(accept_missing)
         self.report = Report(utcnow)
         self.healths = Healths()
+        self.ledger: Ledger = NoLedger()
         self._registry = Stores(self.stores.values(), undriven or {})
         if proven:
             for store in self.stores.values():
@@ -128,6 +132,7 @@ class Scene:
             selection=self.selection,
             accept_missing=self.accept_missing,
             healths=self.healths,
+            ledger=self.ledger,
         )
 
     def run(self) -> Report:
