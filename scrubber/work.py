@@ -8,8 +8,7 @@ whether it is believed.
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -214,16 +213,21 @@ class StoreState:
 
         :param canaries: for each root some live locations that should be there.
         """
-        failed_before = self.health.circuit.reason is not None
+        reason = self._reason_against(lambda: self._probe(canaries, timeout))
+        # Only now: while it is asked nothing may be sent.
         self.stopped = None
-        with self._stopping_on_trouble():
-            call(self.driver, self.driver.probe, timeout=timeout)
-            for root, locations in canaries.items():
-                self._prove_root(root, locations, timeout)
-        self._proven = self.stopped is None
-        if self._proven and failed_before:
+        if reason is not None:
+            self.stop(reason)
+            return
+        self._proven = True
+        if self.health.circuit.reason is not None:
             LOG.info("Store %s works again.", self.name)
             self.health.circuit = self.health.circuit.worked()
+
+    def _probe(self, canaries: dict[str, list[Location]], timeout: float) -> None:
+        call(self.driver, self.driver.probe, timeout=timeout)
+        for root, locations in canaries.items():
+            self._prove_root(root, locations, timeout)
 
     def leave_alone(self) -> None:
         """Not asked at all: it failed, or asked for patience, in an earlier run."""
@@ -243,13 +247,14 @@ class StoreState:
         return self._is_out_of_patience(time.monotonic())
 
     def _prove_root(self, root: str, canaries: list[Location], timeout: float) -> None:
+        """:raises Unavailable: most of its live objects are not there."""
         looks = self.look(canaries, timeout)
         state = self.roots[root]
         state.proof = judge(looks)
         if state.proof is Proof.DISPROVED and not self._accepted:
             missing = sum(isinstance(look, errors.Gone) for look in looks)
             where = f" in {root}" if root else ""
-            self.stop(
+            raise errors.Unavailable(
                 f"of {len(looks)} live images looked up{where} {missing} are missing: is it "
                 f"mounted, and the right one? If it is, run once with --accept-missing {self.name}"
             )
@@ -262,8 +267,9 @@ class StoreState:
             return
         state.again = pool.Flag()
         try:
-            with self._stopping_on_trouble():
-                self._prove_root(root, canaries, timeout)
+            reason = self._reason_against(lambda: self._prove_root(root, canaries, timeout))
+            if reason is not None:
+                self.stop(reason)
         finally:
             state.again.set()
 
@@ -276,15 +282,16 @@ class StoreState:
             self.driver, self.driver.look, [Target(at.url) for at in locations], timeout=timeout
         )
 
-    @contextmanager
-    def _stopping_on_trouble(self) -> Iterator[None]:
+    def _reason_against(self, examine: Callable[[], None]) -> str | None:
+        """Why the store cannot be used, if an examination says so."""
         try:
-            yield
+            examine()
         except errors.Unavailable as unavailable:
-            self.stop(str(unavailable))
+            return str(unavailable)
         except Exception as error:
             LOG.exception("The driver of store %s failed", self.name)
-            self.stop(f"defect in the driver: {type(error).__name__}")
+            return f"defect in the driver: {type(error).__name__}"
+        return None
 
     def stop(self, reason: str) -> None:
         """It failed as a whole: nothing more is sent until it has proved itself once more."""

@@ -257,6 +257,35 @@ def test_a_bug_in_the_second_proof_is_no_proof_and_holds_up_nobody() -> None:
     assert scene.report.status in ("failed", "partial")
 
 
+def test_while_a_store_proves_itself_once_more_nothing_is_sent_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was stopped in mid-run; what is queued or read meanwhile waits for the proof."""
+    monkeypatch.setattr("scrubber.planning.circuit.FIRST_STEP", 0.0)
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=2, page_size=1)
+    for number in range(8):
+        scene.image(f"{number}")
+    probe, sent = scene.fast.probe, list[int]()
+    failures = iter([errors.Unavailable("it is down")])
+
+    def slow_probe() -> None:
+        before = len(scene.fast.sent)
+        for _ in range(20):
+            pool.sleep(0)
+        sent.append(len(scene.fast.sent) - before)
+        probe()
+
+    def fail_once(_names: list[str]) -> None:
+        if failure := next(failures, None):
+            raise failure
+
+    monkeypatch.setattr(scene.fast, "probe", slow_probe)
+    scene.fast.before_delete = fail_once
+    scene.run()
+    assert sent == [0, 0]
+    assert len(scene.fast.sent) > 1
+
+
 # Stores that never say gone -------------------------------------------------------------------
 
 
