@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from scrubber.state.base import Entry, Key, Ledger
 
 from scrubber.planning.retry import Trouble
+from scrubber.state.base import Entry, Key, Ledger
 
 __all__ = [
     "ledger",

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from scrubber.state.base import Entry, Key
-from scrubber.state.ledger import SqlLedger
-from scrubber.state.opening import ReopeningLedger
 
 from contract.fake_ledger import FakeLedger
 from contract.ledger_contract import *  # noqa: F403
 from contract.ledger_contract import NewLedger
 from scrubber import pool
+from scrubber.state.base import Entry, Key
+from scrubber.state.ledger import SqlLedger
+from scrubber.state.opening import ReopeningLedger
 
 
 @pytest.fixture(params=["sqlite", "reopening", "fake"])
