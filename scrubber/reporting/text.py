@@ -59,7 +59,19 @@ def summary(report: Report) -> str:
         parts.append(f"{counted(report.claimed_elsewhere, 'image')} claimed by another scrubber")
     line = f"{report.status}: {', '.join(parts)}"
     reasons = [f"{left.locations} {left.outcome.value}: {left.reason}" for left in _most(report)]
-    return " ".join("; ".join([line, *reasons, *report.alarms]).split())
+    return " ".join("; ".join([line, *reasons, *paces(report), *report.alarms]).split())
+
+
+def paces(report: Report) -> list[str]:
+    """What is to be said of stores that ask for patience, or are left alone for a while."""
+    said: list[str] = []
+    for store, pace in sorted(report.paces.items()):
+        if pace.throttled:
+            limit = f", and takes {pace.limit:.3g} locations/s now" if pace.limit else ""
+            said.append(f"store {store} asked for patience {pace.throttled} times{limit}")
+        if pace.asked_again_in >= 1:
+            said.append(f"store {store} is asked again in {pace.asked_again_in:.0f} s")
+    return said
 
 
 def _most(report: Report, so_many: int = 3) -> list[Left]:

@@ -10,7 +10,7 @@ import pytest
 from scrubber.model import Outcome
 from scrubber.reporting import report as reports
 from scrubber.reporting import text
-from scrubber.reporting.report import EXAMPLES, REASONS, Report
+from scrubber.reporting.report import EXAMPLES, REASONS, Pace, Report
 from unit.values import a_candidate, a_location
 
 STARTED = datetime.datetime(2026, 6, 1, 12, 0, 0, 123456)
@@ -123,6 +123,18 @@ def test_the_document_of_a_run_that_did_nothing_is_complete() -> None:
     assert document["stores"] == {}
     report.finish()
     assert report.as_dict().keys() == document.keys()
+
+
+def test_the_line_says_how_patient_a_store_wants_us_to_be() -> None:
+    report = new_report()
+    report.paces["swift"] = Pace(throttled=40, limit=4.87)
+    report.paces["slow"] = Pace(asked_again_in=29.7)
+    report.paces["fast"] = Pace()
+    report.finish()
+    line = text.summary(report)
+    assert "store swift asked for patience 40 times, and takes 4.87 locations/s now" in line
+    assert "store slow is asked again in 30 s" in line
+    assert "fast" not in line
 
 
 def test_what_is_left_is_grouped_by_reason_with_examples() -> None:
