@@ -4,10 +4,10 @@ TOX := .venv/bin/tox
 RUN := $(TOX) run
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit functional test demo bench sample servers clean
+.PHONY: help lint unit functional test demo bench bench-stores sample servers clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lint: $(TOX) ## ruff and mypy --strict
 	$(RUN) -e lint
@@ -26,6 +26,9 @@ demo: $(TOX) ## a scene played against a real Glance
 
 bench: $(TOX) ## speed on real servers
 	$(RUN) -e glance,stores,bench
+
+bench-stores: $(TOX) ## speed of every store on real servers (15 minutes)
+	$(RUN) -e glance,stores,bench-stores
 
 sample: $(TOX) ## write etc/scrubber.conf.sample
 	$(RUN) -e sample

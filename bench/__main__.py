@@ -81,7 +81,8 @@ def measure(server: Server, contender: str, run: Contender, images: int, live: i
         with ScratchDirectory("bench-") as directory:
             stores = {STORE: directory / STORE}
             glance = Glance(directory, database, stores)
-            backlog.fill(database, stores[STORE], STORE, pending=images, live=live)
+            store = backlog.Directory(stores[STORE])
+            backlog.fill(database, store, STORE, pending=images, live=live)
             started = time.perf_counter()
             run(glance)
             seconds = time.perf_counter() - started

@@ -1,10 +1,11 @@
-"""Pending images in bulk: rows as Glance's delayed delete leaves them, and their files."""
+"""Pending images in bulk: rows as Glance's delayed delete leaves them, and what they name."""
 
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -15,22 +16,45 @@ OWNERS = 20
 BATCH = 5000
 
 
-def fill(database: Database, directory: Path, store: str, *, pending: int, live: int) -> None:
-    """So many pending and live images, each with one location in the store and one file."""
+class Store(Protocol):
+    """Where the images lie."""
+
+    def url(self, image_id: str) -> str:
+        """As Glance writes it into the image's location."""
+
+    def put(self, image_ids: Sequence[str]) -> None:
+        """Put there what these images are."""
+
+
+class Directory:
+    """A store of files."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def url(self, image_id: str) -> str:
+        return f"file://{self._path}/{image_id}"
+
+    def put(self, image_ids: Sequence[str]) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+        for image_id in image_ids:
+            (self._path / image_id).write_bytes(b"x" * SIZE)
+
+
+def fill(database: Database, store: Store, name: str, *, pending: int, live: int) -> None:
+    """So many pending and live images, each with one location in the store of that name."""
     went = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
     went -= datetime.timedelta(minutes=5)
-    directory.mkdir(parents=True, exist_ok=True)
     engine = database.engine
     metadata = sa.MetaData()
     metadata.reflect(engine, only=["images", "image_locations"])
     images, locations = metadata.tables["images"], metadata.tables["image_locations"]
     for numbers in _batches(pending + live):
-        rows = [_rows(number, number < pending, directory, store, went) for number in numbers]
+        rows = [_rows(number, number < pending, store, name, went) for number in numbers]
         with engine.begin() as connection:
             connection.execute(sa.insert(images), [image for image, _ in rows])
             connection.execute(sa.insert(locations), [location for _, location in rows])
-        for image, _ in rows:
-            (directory / image["id"]).write_bytes(b"x" * SIZE)
+        store.put([str(image["id"]) for image, _ in rows])
 
 
 def still_pending(database: Database) -> int:
@@ -46,7 +70,7 @@ def _batches(count: int) -> Iterator[range]:
 
 
 def _rows(
-    number: int, gone: bool, directory: Path, store: str, went: datetime.datetime
+    number: int, gone: bool, store: Store, name: str, went: datetime.datetime
 ) -> tuple[dict[str, object], dict[str, object]]:
     image_id = str(uuid.uuid4())
     times = {
@@ -70,8 +94,8 @@ def _rows(
     }
     location = {
         "image_id": image_id,
-        "value": f"file://{directory}/{image_id}",
-        "meta_data": json.dumps({"store": store}),
+        "value": store.url(image_id),
+        "meta_data": json.dumps({"store": name}),
         **times,
     }
     return image, location

@@ -145,7 +145,7 @@ class StoreState:
         """
         share = ceil(len(self.queue) / min(slots, self.driver.connections))
         most = LOOKED_AT if self._looks_first else self.driver.abilities.batch
-        size = self.pace.batch_size(most, share)
+        size = self.pace.batch_size(most, max(share, self.driver.abilities.at_least))
         size = self.health.limit.batch_size(min(size, len(self.queue)))
         batch = Batch([self.queue.pop() for _ in range(size)])
         self.health.sent(size)

@@ -60,7 +60,7 @@ class Pace:
         Where a request costs a round trip whatever it holds, small batches look slow, and
         would stay small: hence the share.
 
-        :param share: how many each call would get if all that waits were sent at once.
+        :param share: how many each call should get, as far as there is time for them.
         """
         if self.seconds_per_location is None:
             return min(most, _FIRST_BATCH)

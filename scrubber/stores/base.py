@@ -22,6 +22,8 @@ class Abilities:
     :param batch: the most locations that one ``delete`` takes.
     :param seconds: how long one ``delete`` may take: batches grow up to that.  Longer where
         a request costs a round trip whatever it holds.
+    :param at_least: so many in one ``delete``, if there are so many and the time allows: each
+        batch has its rows read once more, so smaller ones cost more than they gain.
     :param says_gone: whether ``delete`` tells an object that is not there from one that it
         deleted.  S3 does not: it answers success to both.
     """
@@ -30,6 +32,7 @@ class Abilities:
     blocks: bool
     batch: int
     seconds: float = 0.05
+    at_least: int = 1
     says_gone: bool = True
 
 

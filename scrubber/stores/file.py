@@ -50,6 +50,8 @@ class FileDriver(base.Driver):
         schemes=frozenset({"file", "filesystem"}),
         blocks=True,
         batch=256,
+        seconds=0.1,
+        at_least=64,
     )
 
     def __init__(self, section: base.Section) -> None:

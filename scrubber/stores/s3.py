@@ -97,6 +97,7 @@ class S3Driver(base.Driver):
         blocks=False,
         batch=_MOST_KEYS,
         seconds=1.0,
+        at_least=250,
         says_gone=False,
     )
 

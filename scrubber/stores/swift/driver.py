@@ -78,6 +78,7 @@ class SwiftDriver(base.Driver):
         blocks=False,
         batch=64,
         seconds=0.25,
+        at_least=8,
     )
 
     def __init__(self, section: base.Section) -> None:
