@@ -169,7 +169,7 @@ def test_volumes_that_cannot_go_wait_and_are_said(cloud: Cloud, cinder: Cinder) 
 
 def test_throttling_is_no_failure(cloud: Cloud, cinder: Cinder) -> None:
     location = deleted(cloud, cinder.add())
-    with cinder.failing("DELETE .*", 429, headers={"Retry-After": "60"}):
+    with cinder.failing("DELETE .*", 429, headers={"Retry-After": "3600"}):
         result = cloud.scrub(options=with_cinder(cinder))
     assert result.outcomes == {"waiting": 1}
     assert statuses(cloud, [location]) == ["pending_delete"]

@@ -43,7 +43,7 @@ def test_it_installs_and_runs_with_nothing_but_what_it_declares(
         run([str(environment / "bin" / "python"), "-c", PRINT_VERSION]).strip()
     )
     everything = [str(environment / "bin" / "python"), "-c", IMPORT_EVERYTHING]
-    assert int(run(everything)) >= len(modules) - len(["__main__"])
+    assert int(run(everything)) >= len(modules) - len(["__main__", "s3_client"])
     ended = subprocess.run(
         command,
         env=program.environment(),
@@ -64,6 +64,7 @@ from scrubber import pool
 pool.patch()
 names = [found.name for found in pkgutil.walk_packages(scrubber.__path__, "scrubber.")]
 names.remove("scrubber.__main__")
+names.remove("scrubber.stores.s3_client")  # needs the extra s3
 for name in names:
     importlib.import_module(name)
 print(len(names) + 1)
