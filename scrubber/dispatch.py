@@ -126,22 +126,24 @@ class Dispatcher:
         if self._slots.free:
             self._slots.changed.ring()
 
-    def wait_for_room(self, page_size: int, only: frozenset[str] | None) -> None:
+    def wait_for_room(self, page_size: int, lease: float, only: frozenset[str] | None) -> None:
         """Until there is too little work, or the run is to stop.
 
         :param only: the stores that are asked about; without them a store that is held up
             counts for nothing, since it must not hold up the others.
         """
-        while not self._has_room(page_size, only) and not self.ending:
+        while not self._has_room(page_size, lease, only) and not self.ending:
             self._slots.changed.wait(self._next_moment())
 
-    def _has_room(self, page_size: int, only: frozenset[str] | None) -> bool:
+    def _has_room(self, page_size: int, lease: float, only: frozenset[str] | None) -> bool:
         now = time.monotonic()
         if only is None:
             waiting = (len(store.queue) for store in self._stores if not store.is_held_up(now))
             return sum(waiting) < page_size
         asked = [store for store in self._stores if store.name in only]
-        return not asked or any(len(store.queue) < page_size / 2 for store in asked)
+        return not asked or any(
+            len(store.queue) < store.room(page_size, lease) / 2 for store in asked
+        )
 
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""
@@ -257,6 +259,7 @@ class Dispatcher:
             [(job.claim, job.candidate, piece.location) for job, piece in batch]
         )
         self._live.refresh()
+        aliased = [self._alias_hindrance(piece) for _, piece in batch]
         used = self._live.used([(piece.identity, piece.location.id) for _, piece in batch])
         written = self._live.being_written(
             [(piece.identity, job.candidate.image.id) for job, piece in batch]
@@ -264,7 +267,10 @@ class Dispatcher:
         # Last, since all of this may have waited: a process that was paused notices here.
         too_late = time.monotonic() - self._send_within()
         hindrances: list[Verdict | None] = []
-        for (job, piece), reason, taken in zip(batch, reasons, taken_at, strict=True):
+        for (job, piece), removed_reason, alias_reason, taken in zip(
+            batch, reasons, aliased, taken_at, strict=True
+        ):
+            reason = store.stopped or removed_reason or alias_reason
             verdict: Verdict | None = None
             if self.ending or piece.location.id not in ours:
                 verdict = LOST
@@ -276,8 +282,8 @@ class Dispatcher:
                 verdict = Verdict(Outcome.WAITING, "Glance is importing into the image")
             elif taken < too_late:
                 verdict = Verdict(Outcome.WAITING, "the claim was about to run out")
-            elif store.stopped or reason:
-                verdict = Verdict(Outcome.WAITING, store.stopped or reason or "")
+            elif reason:
+                verdict = Verdict(Outcome.WAITING, reason)
             hindrances.append(verdict)
         return hindrances
 
@@ -298,6 +304,23 @@ class Dispatcher:
         except errors.Unavailable as unavailable:
             return str(unavailable)
         return safety.hindrance(piece.location, found, siblings)
+
+    def _alias_hindrance(self, piece: Piece) -> str | None:
+        """The same name in another store, and live: it is looked at whether it is one object."""
+        others = self._live.aliases(piece.identity, piece.location.id)
+        if not others:
+            return None
+        timeout = self._call_timeout()
+        try:
+            (found,) = piece.store.look([piece.location], timeout)
+            looks: list[Look] = []
+            for other in others:
+                if (state := self._state_of(other)) is None or state.stopped:
+                    return f"it may be an object of store {other.store}, which cannot be looked at"
+                looks.extend(state.look([other], timeout))
+        except errors.Unavailable as unavailable:
+            return str(unavailable)
+        return safety.alias_hindrance(found, looks)
 
     def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
         if not batch:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from scrubber import errors
 from scrubber.model import Answer
@@ -23,7 +22,7 @@ class Health:
     def limit(self) -> Limit:
         """With the operator's own limit as it is now."""
         if self._limit.most != self._driver.max_rate:
-            self._limit = replace(self._limit, most=self._driver.max_rate)
+            self._limit = self._limit.capped(time.monotonic(), self._driver.max_rate)
         return self._limit
 
     def sent(self, locations: int) -> None:
@@ -43,7 +42,8 @@ class Health:
         for answer in answers:
             if isinstance(answer, errors.Failed):
                 self.circuit = self.circuit.stumbled(now, str(answer))
-            elif not isinstance(answer, _UNHEARD):
+            # What was on its way when the store failed says nothing of it as it is now.
+            elif not isinstance(answer, _UNHEARD) and self.circuit.reason is None:
                 self.circuit = self.circuit.worked()
 
     def broke(self, reason: str) -> None:

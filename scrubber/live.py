@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 
 from scrubber import errors, pool
 from scrubber.model import Location
@@ -41,6 +42,7 @@ class LiveReferences:
         self._call_timeout = call_timeout
         self._ages = ages
         self._index: safety.LiveIndex | None = None
+        self._aliases = safety.LiveIndex()
         self._canaries: dict[str, dict[str, _Sample]] = {}
         self._one_at_a_time = pool.Lock()
         self._failure: Exception | None = None
@@ -54,7 +56,9 @@ class LiveReferences:
             if self._index is None:
                 for driver in self._stores.drivers.values():
                     self._resolve(driver)
-                self._index = safety.LiveIndex.of(self._all_entries(page_size))
+                aliases: list[int] = []
+                self._index = safety.LiveIndex.of(self._all_entries(page_size, aliases))
+                self._aliases = safety.LiveIndex.of_packed(aliases)
                 LOG.debug("Read %d identities of locations.", len(self._index))
 
     def _resolve(self, driver: base.Driver) -> None:
@@ -64,11 +68,13 @@ class LiveReferences:
             # Its own locations wait: its probe will say the same.
             LOG.warning("Store %s does not say where its roots lead: %s", driver.store, unavailable)
 
-    def _all_entries(self, page_size: int) -> Iterator[tuple[str, int]]:
+    def _all_entries(self, page_size: int, aliases: list[int]) -> Iterator[tuple[str, int]]:
         for page in self._source.live_locations(page_size):
             yield from self._live_entries(page)
+            aliases += starmap(safety.pack, self._alias_entries([live.location for live in page]))
         for locations in self._source.pending_locations(page_size):
             yield from self._entries([at for at in locations if at.url])
+            aliases += starmap(safety.pack, self._alias_entries(locations))
 
     def refresh(self) -> None:
         """Add what has become live since; before every delete.
@@ -79,8 +85,11 @@ class LiveReferences:
             if self._failure is not None:
                 raise self._failure
             try:
-                for identity, location in self._live_entries(self._source.live_since()):
+                new = self._source.live_since()
+                for identity, location in self._live_entries(new):
                     self._loaded.add(identity, location)
+                for identity, location in self._alias_entries([live.location for live in new]):
+                    self._aliases.add(identity, location)
             except errors.SourceUnavailable:
                 raise  # nothing was read, so nothing is lost
             except Exception as failure:
@@ -114,6 +123,15 @@ class LiveReferences:
         needed |= self._not_due(others - needed)
         return frozenset(at for at, found in users.items() if not needed.isdisjoint(found))
 
+    def aliases(self, identity: str, own: int) -> list[Location]:
+        """Live locations of that name in another store of the same type.
+
+        They are other objects, unless two names of servers are one, or a store could not say
+        what its names lead to.
+        """
+        found = [user for user in self._aliases.users(identity) if user != own]
+        return self._source.live_among(found) if found else []
+
     def _not_due(self, locations: set[int]) -> frozenset[int]:
         pending = self._source.pending_among(locations) if locations else []
         if not pending:
@@ -146,7 +164,14 @@ class LiveReferences:
 
     def _entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:
         """Pairs of identity and location id; several identities where a URL is ambiguous."""
-        for driver, mine in self._stores.readers(locations).items():
+        yield from self._mentioned(self._stores.readers(locations))
+
+    def _alias_entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:
+        """The same, by drivers to which the URL is another server's."""
+        yield from self._mentioned(self._stores.others([at for at in locations if at.url]))
+
+    def _mentioned(self, readers: dict[base.Driver, list[Location]]) -> Iterator[tuple[str, int]]:
+        for driver, mine in readers.items():
             mentions = call(
                 driver,
                 driver.mentions,

@@ -66,6 +66,10 @@ class Recorder:
         """Keep this claim alive until all its locations are finished or given back."""
         self._claims.add(claim)
 
+    def holds(self, location: Location) -> bool:
+        """Whether it is claimed here, and neither finished nor given back yet."""
+        return any(location.id in claim.locations for claim in self._claims)
+
     def finish_location(self, claim: Claim, location: Location) -> None:
         self._locations[location.id] = (claim, location)
         self._touched()

@@ -181,27 +181,47 @@ class Run:
             for others must not wait behind it.
         """
         postponed: set[str] = set()
+        stopped = {name for name in only or () if self._states[name].stopped}
         for page in self._due_pages(is_first=only is None):
             self._live.load(self._settings().page_size)
             self._troubles.recall(page)
             plans = [self._plan(candidate) for candidate in page]
             if only is not None:
-                plans = [plan for plan in plans if self._was_postponed(plan, only)]
-            for job in self._claim(self._affordable(plans, postponed)):
+                plans = [plan for plan in plans if self._is_open(plan, only)]
+            # What is left for a store that stops in mid-scan is reported whole, by the next one.
+            later = (only or frozenset()).union(postponed) - stopped
+            for job in self._claim(self._affordable(plans, postponed, later)):
                 self._dispatcher.push(job)
             self._troubles.write()
-            self._dispatcher.wait_for_room(self._settings().page_size, only)
+            settings = self._settings()
+            self._dispatcher.wait_for_room(settings.page_size, settings.claim_lease, only)
             if self._dispatcher.ending:
                 break
         return frozenset(postponed)
 
-    def _was_postponed(self, plan: Plan, stores: frozenset[str]) -> bool:
-        return any(piece.store.name in stores for piece in plan.pieces) and not any(
-            location.id in self._tried for location in plan.candidate.locations
-        )
+    def _is_open(self, plan: Plan, postponed: frozenset[str]) -> bool:
+        """Whether an earlier scan has not dealt with it: it was postponed, or is new."""
+        locations = plan.candidate.locations
+        if any(at.id in self._tried or self._recorder.holds(at) for at in locations):
+            return False
+        return bool(plan.pieces) or bool(self._stopped_stores(plan) & postponed)
 
-    def _affordable(self, plans: list[Plan], postponed: set[str]) -> list[Plan]:
-        """Without those of stores that can take no more; these are added to ``postponed``."""
+    def _stopped_stores(self, plan: Plan) -> set[str]:
+        """Those that are the reason why locations are left alone."""
+        return {
+            left.store
+            for left in plan.left
+            if left.store in self._states
+            and left.verdict.reason == self._states[left.store].stopped
+        }
+
+    def _affordable(
+        self, plans: list[Plan], postponed: set[str], later: frozenset[str]
+    ) -> list[Plan]:
+        """Without those of stores that can take no more; these are added to ``postponed``.
+
+        :param later: stores of which nothing is reported now if they have stopped.
+        """
         settings, now = self._settings(), time.monotonic()
         room = {
             state.name: state.room(settings.page_size, settings.claim_lease) - len(state.queue)
@@ -211,7 +231,8 @@ class Run:
         affordable = []
         for plan in plans:
             stores = {piece.store.name for piece in plan.pieces} & room.keys()
-            if full := {store for store in stores if room[store] <= 0}:
+            full = {store for store in stores if room[store] <= 0}
+            if full := full | (self._stopped_stores(plan) & later):
                 postponed |= full
                 continue
             for store in stores:

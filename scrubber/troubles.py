@@ -1,6 +1,7 @@
 """What a run remembers of locations that could not be deleted, and what it learns from that."""
 
 import random
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -11,6 +12,9 @@ from scrubber.state.base import Entry, Key, Ledger
 
 #: So many entries are read or written together.
 BATCH = 1000
+
+#: A run may go on for hours: what came up is written when a verdict comes so many seconds later.
+BATCH_SECONDS = 5.0
 
 _TRIED_LATER = "it failed before ({}); it is tried again later"
 _PARKED = "parked, it failed {} times ({}); see scrubber-manage parked"
@@ -38,6 +42,7 @@ class Troubles:
         self._known: dict[int, Entry] = {}
         self._failed: dict[Key, Entry] = {}
         self._gone: set[Key] = set()
+        self._written_at = time.monotonic()
 
     def recall(self, candidates: Iterable[Candidate]) -> None:
         """Read what is remembered of the locations of a page."""
@@ -91,13 +96,15 @@ class Troubles:
         self._write_if_many()
 
     def _write_if_many(self) -> None:
-        if len(self._failed) + len(self._gone) >= BATCH:
+        many = len(self._failed) + len(self._gone) >= BATCH
+        if many or time.monotonic() - self._written_at >= BATCH_SECONDS:
             self.write()
 
     def write(self) -> None:
         """Write what has come up since the last time."""
         failed, self._failed = self._failed, {}
         gone, self._gone = self._gone, set()
+        self._written_at = time.monotonic()
         if self._remembers and failed:
             self._ledger.record(failed.values())
         if self._remembers and gone:
@@ -113,11 +120,12 @@ class Troubles:
         for first in range(0, len(entries), BATCH):
             batch = entries[first : first + BATCH]
             images = source.images({entry.image for entry in batch})
-            rows = {row.id: row for row in source.locations({entry.image for entry in batch})}
+            # By both: numbers may be used anew, and entries may be another cloud's.
+            rows = {_key(row): row for row in source.locations({entry.image for entry in batch})}
             finished = {
                 entry.key
                 for entry in batch
-                if (row := rows.get(entry.location)) is not None
+                if (row := rows.get(entry.key)) is not None
                 and row.status != "pending_delete"
                 and not (row.status == "deleted" and images[entry.image].status == "pending_delete")
             }

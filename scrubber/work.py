@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 LOOKED_AT = 8
 
 #: A call that takes longer lends its slot to other stores.
-STALL_SECONDS = 10.0
+STALL_SECONDS = 2.0
 
 #: A store that did nothing but ask for patience for so long, or asks for more, is left to the
 #: next run.
@@ -126,6 +126,8 @@ class StoreState:
         self.roots: defaultdict[str, RootState] = defaultdict(RootState)
         self.throttled = 0
         self.stopped: str | None = None
+        self._looking = 0
+        self._looked = pool.Bell()
         self._throttled_since: float | None = None
         self._proven = False
         self._accepted = accepted
@@ -278,9 +280,16 @@ class StoreState:
         return self._accepted or self.roots[root].proof is Proof.PROVEN
 
     def look(self, locations: Sequence[Location], timeout: float) -> Looks:
-        return call(
-            self.driver, self.driver.look, [Target(at.url) for at in locations], timeout=timeout
-        )
+        # Those that look on behalf of another store are not among its own calls.
+        while self._looking >= self.driver.connections:
+            self._looked.wait()
+        self._looking += 1
+        try:
+            targets = [Target(at.url) for at in locations]
+            return call(self.driver, self.driver.look, targets, timeout=timeout)
+        finally:
+            self._looking -= 1
+            self._looked.ring()
 
     def _reason_against(self, examine: Callable[[], None]) -> str | None:
         """Why the store cannot be used, if an examination says so."""

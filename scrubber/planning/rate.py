@@ -94,6 +94,12 @@ class Limit:
             return most
         return int(max(1, min(most, self.allowed * BATCH_SECONDS)))
 
+    def capped(self, now: float, most: float | None) -> "Limit":
+        """With another limit of the operator's, which takes effect at once."""
+        limit = replace(self, most=most)
+        due = now if limit.allowed is None else now + 1 / limit.allowed
+        return replace(limit, next_at=min(self.next_at, due))
+
     def sent(self, now: float, locations: int) -> "Limit":
         """After a batch was sent."""
         grown = self._grown(now)

@@ -29,8 +29,13 @@ class LiveIndex:
     @classmethod
     def of(cls, entries: Iterable[tuple[str, int]]) -> "LiveIndex":
         """From pairs of identity and location id."""
+        return cls.of_packed(pack(identity, location) for identity, location in entries)
+
+    @classmethod
+    def of_packed(cls, entries: Iterable[int]) -> "LiveIndex":
+        """From what ``pack`` makes of such pairs."""
         index = cls()
-        packed = sorted(_hash(identity) << 64 | location for identity, location in entries)
+        packed = sorted(entries)
         index._hashes.extend(entry >> 64 for entry in packed)
         index._locations.extend(entry & 0xFFFFFFFFFFFFFFFF for entry in packed)
         return index
@@ -51,6 +56,11 @@ class LiveIndex:
 
     def __len__(self) -> int:
         return len(self._hashes) + sum(map(len, self._later.values()))
+
+
+def pack(identity: str, location: int) -> int:
+    """A pair as one number: smaller than its text, while very many are collected."""
+    return _hash(identity) << 64 | location
 
 
 def _hash(identity: str) -> int:
@@ -77,8 +87,10 @@ def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str |
     :param found: what the store says of the removed location's object.
     :param siblings: what it says of the live locations' objects.
     """
+    if isinstance(found, errors.Gone | errors.Refused | errors.Unsupported):
+        return None  # nothing there, or the delete itself will say why not
     if not isinstance(found, Found):
-        return None  # nothing there, or nobody can say: the delete itself will tell
+        return f"the object cannot be looked at, and may have been written again: {found}"
     if found.modified_at is None:
         return "the store does not say when the object was written: it may have been written again"
     if found.modified_at > removed.went_at + datetime.timedelta(seconds=1):
@@ -89,4 +101,22 @@ def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str |
                 return "the object is that of another, live location of the image"
         elif not isinstance(sibling, errors.Gone):
             return "another, live location of the image cannot be looked at: it may be the same"
+    return None
+
+
+def alias_hindrance(found: Look, others: Iterable[Look]) -> str | None:
+    """Why an object must stay whose name is a live one's in another store; None if it may go.
+
+    :param found: what its own store says of it.
+    :param others: what the other stores say of theirs.
+    """
+    if isinstance(found, errors.Gone):
+        return None
+    for other in others:
+        if isinstance(other, errors.Gone):
+            continue
+        if not isinstance(found, Found) or not isinstance(other, Found):
+            return "it may be a live image's in another store: one of the two cannot be looked at"
+        if other.fingerprint == found.fingerprint:
+            return "it is a live image's in another store, which names the same server otherwise"
     return None

@@ -103,6 +103,9 @@ class Source(Protocol):
     def still_live(self, locations: Collection[int]) -> frozenset[int]:
         """Those of these location ids that are live now."""
 
+    def live_among(self, locations: Collection[int]) -> list[Location]:
+        """The rows of those of these location ids that are live now."""
+
     def pending_among(self, locations: Collection[int]) -> list[Candidate]:
         """Those of these location ids that are pending now, each as a candidate of its own."""
 

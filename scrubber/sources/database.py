@@ -360,6 +360,10 @@ class DatabaseSource:
         )
         return self._engine.read(lambda c: frozenset(c.execute(query).scalars()))
 
+    def live_among(self, locations: Collection[int]) -> list[Location]:
+        query = select(*LOCATIONS.c).where(_locations.id.in_(self.still_live(locations)))
+        return self._engine.read(lambda c: [self._reader.location(row) for row in c.execute(query)])
+
     def pending_among(self, locations: Collection[int]) -> list[Candidate]:
         query = select(*LOCATIONS.c).where(
             _locations.id.in_(locations), _locations.status == "pending_delete"

@@ -93,6 +93,27 @@ class Stores:
                     readers.setdefault(first, []).append(location)
         return readers
 
+    def others(self, locations: Iterable[Location]) -> dict[base.Driver, list[Location]]:
+        """Who else knows the URLs that a store's own driver reads: one of each other family.
+
+        To them it is another server's object, unless two names are one server.
+        """
+        families: dict[str, base.Driver] = {}
+        for driver in self.drivers.values():
+            families.setdefault(driver.family, driver)
+        others: dict[base.Driver, list[Location]] = {}
+        if len(families) == 1:
+            return others
+        for location in locations:
+            own = self.drivers.get(location.store or "")
+            if own is None or not _holds(own, location.url):
+                continue  # everybody was asked
+            scheme = uri.scheme(location.url)
+            for family, first in families.items():
+                if family != own.family and scheme in first.abilities.schemes:
+                    others.setdefault(first, []).append(location)
+        return others
+
     def close(self) -> None:
         for driver in self.drivers.values():
             driver.close()

@@ -22,6 +22,11 @@ class RehearsalDriver(base.Driver):
         return []
 
     @property
+    def max_rate(self) -> float | None:
+        """None: it deletes nothing that a limit could be for."""
+        return None
+
+    @property
     def family(self) -> str:
         return self._driver.family
 

@@ -281,13 +281,19 @@ def _endpoint(host: str) -> str:
     """The server by one name, whichever way s3_store_host is written."""
     scheme, _, address = with_scheme(host).partition("://")
     name = _normal(scheme, address)
-    # One bucket of that name in all of Amazon's regions.
-    return "amazonaws.com" if name.endswith(".amazonaws.com") else name
+    # One bucket of that name in all of Amazon's regions, those in China apart.
+    for all_regions in ("amazonaws.com", "amazonaws.com.cn"):
+        if name.endswith(f".{all_regions}"):
+            return all_regions
+    return name
 
 
 def _normal(scheme: str, address: str) -> str:
     authority, _, prefix = address.rpartition("@")[2].strip("/").partition("/")
     authority = authority.lower().removesuffix(_DEFAULT_PORTS[scheme])
+    # A dot at its end makes no other host.
+    host, colon, port = authority.partition(":")
+    authority = f"{host.removesuffix('.')}{colon}{port}"
     return f"{authority}/{prefix}".strip("/")
 
 

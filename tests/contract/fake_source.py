@@ -326,6 +326,9 @@ class FakeSource:
         self._enter("still_live")
         return frozenset(self._live_numbers() & set(locations))
 
+    def live_among(self, locations: Collection[int]) -> list[Location]:
+        return [self.glance.rows[number].location for number in self.still_live(locations)]
+
     def pending_among(self, locations: Collection[int]) -> list[Candidate]:
         self._enter("pending_among")
         rows = [self.glance.rows[number].location for number in locations]

@@ -628,6 +628,8 @@ def test_still_live_tells_what_has_been_deleted_since(world: World) -> None:
     world.change_image(image, status="pending_delete", deleted=True)
     world.change_location(gone, status="pending_delete", deleted=True)
     assert world.source.still_live([gone, stays, 4711]) == frozenset({stays})
+    [row] = world.source.live_among([gone, stays])
+    assert (row.id, row.url) == (stays, "fake://fast/live")
 
 
 PENDING = [

@@ -14,10 +14,10 @@ from conftest import needed_programs
 from functional.swift_accounts import CONTAINER, reference, swift_driver
 from lab.processes import free_port
 from lab.swift import CREDENTIAL, NOBODY, OTHER, TESTER, Account, Swift
-from scrubber import errors
+from scrubber import errors, pool
 from scrubber.model import Answer, Deleted, Found, Target
 from scrubber.stores import base
-from scrubber.stores.swift import SwiftDriver, large
+from scrubber.stores.swift import SwiftDriver, deletion, large, session
 
 IMAGE = "3a1f7b52-0000-4000-8000-00000000000a"
 OTHER_IMAGE = "3a1f7b52-0000-4000-8000-00000000000b"
@@ -725,3 +725,146 @@ def test_accounts_that_were_not_found_out_in_time_stop_the_store(
         driver.probe()
     driver.resolve()
     driver.probe()
+
+
+# Parts of live images --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_a_location_that_names_a_segment_takes_nothing_from_the_image(
+    account: Account, driver: SwiftDriver, kind: str
+) -> None:
+    """Whoever may add locations could name it; no live URL does."""
+    segment = f"{IMAGE}-00002"
+    if kind == "dynamic":
+        account.put_dlo(CONTAINER, IMAGE, 3, size=10)
+    else:
+        account.put_slo(CONTAINER, IMAGE, [f"{CONTAINER}/{segment}"], size=10)
+    [answer] = delete(driver, segment)
+    assert isinstance(answer, errors.InUse)
+    assert account.holds(CONTAINER, segment)
+
+
+def test_a_name_like_a_segments_is_deleted_beside_a_plain_object_or_none(
+    account: Account, driver: SwiftDriver
+) -> None:
+    for name in (f"{IMAGE}-00001", OTHER_IMAGE, f"{OTHER_IMAGE}-00001"):
+        account.put(CONTAINER, name, b"xy")
+    names = [f"{IMAGE}-00001", f"{OTHER_IMAGE}-00001"]
+    assert delete(driver, *names) == [Deleted(2)] * 2
+    assert account.names(CONTAINER) == [OTHER_IMAGE]
+
+
+# A Keystone that hangs -------------------------------------------------------------------
+
+
+def test_calls_that_wait_for_a_login_fail_with_it(
+    account: Account, driver: SwiftDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of them would wait for the same time-out in turn, and a stop for them all."""
+    at = driver._accounts["ref1"]
+    waiting = ["all but the first"] * 3
+    answers: list[Answer] = []
+
+    def answer() -> None:
+        answers.extend(delete(driver, "a"))
+
+    def hang() -> session.Login:
+        assert waiting, "somebody logged in once more"
+        tasks.extend(pool.Task(answer) for _ in waiting)
+        waiting.clear()
+        pool.sleep()
+        raise errors.Unavailable("Keystone does not answer in time")
+
+    tasks: list[pool.Task] = []
+    monkeypatch.setattr(at, "_login", None)
+    monkeypatch.setattr(at, "_authenticated", hang)
+    answer()
+    for task in tasks:
+        task.join()
+    assert [str(one) for one in answers] == ["Keystone does not answer in time"] * 4
+
+
+def test_a_login_that_failed_is_tried_again_by_the_next_call(
+    swift: Swift, account: Account, driver: SwiftDriver
+) -> None:
+    account.put(CONTAINER, "a", b"x")
+    swift.forget_tokens()
+    swift.set_faults({"path": "^/v3/auth", "status": "503 Service Unavailable"})
+    assert isinstance(delete(driver, "a")[0], errors.Unavailable)
+    swift.set_faults()
+    assert delete(driver, "a") == [Deleted(1)]
+
+
+# A process that is paused ----------------------------------------------------------------
+
+
+def test_what_was_looked_at_before_a_long_pause_is_not_sent_after_it(
+    account: Account, driver: SwiftDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claims may have run out, and an operator may have restored the images."""
+    for name in "ab":
+        account.put(CONTAINER, name, b"x")
+    asked: list[str] = []
+    now = 0.0
+
+    def proceed() -> bool:
+        nonlocal now
+        asked.append("once more")
+        if len(asked) == 2:
+            now += driver.section.call_timeout() + 1
+        return len(asked) < 2
+
+    monkeypatch.setattr(deletion.time, "monotonic", lambda: now)
+    answers = driver.delete([Target(url(name)) for name in "ab"], proceed)
+    assert [type(answer) for answer in answers] == [errors.NotSent] * 2
+    assert account.names(CONTAINER) == ["a", "b"]
+
+
+# Two stores in one account ---------------------------------------------------------------
+
+
+def test_one_object_looks_the_same_through_two_endpoints(
+    swift: Swift, account: Account, driver: SwiftDriver, new_driver: NewDriver
+) -> None:
+    """An image may have a copy in each store: what is removed of one is that of the other."""
+    endpoint = swift.storage_url().replace("127.0.0.1", "localhost")
+    other = new_driver(swift_store_endpoint=endpoint)
+    for name in (IMAGE, OTHER_IMAGE):
+        account.put(CONTAINER, name, b"x")
+    [look], [same] = (at.look([Target(url(IMAGE))]) for at in (driver, other))
+    [another] = other.look([Target(url(OTHER_IMAGE))])
+    assert isinstance(look, Found)
+    assert isinstance(same, Found)
+    assert isinstance(another, Found)
+    assert look.fingerprint == same.fingerprint != another.fingerprint
+
+
+# Containers with versions ----------------------------------------------------------------
+
+
+def test_where_a_delete_brings_an_older_version_back_nothing_is_deleted(
+    swift: Swift, account: Account, driver: SwiftDriver
+) -> None:
+    rule = {"method": "HEAD", "path": f"/{CONTAINER}$", "status": "204 No Content"}
+    swift.set_faults({**rule, "headers": {"X-Versions-Location": "older"}})
+    with pytest.raises(errors.Unavailable, match="x-versions-location"):
+        driver.probe()
+    swift.set_faults()
+
+
+@pytest.mark.parametrize("how", ["X-Versions-Enabled", "X-History-Location"])
+def test_where_old_versions_are_kept_no_byte_is_said_to_be_freed(
+    swift: Swift, account: Account, driver: SwiftDriver, how: str
+) -> None:
+    rule = {"method": "HEAD", "path": f"/{CONTAINER}$", "status": "204 No Content"}
+    swift.set_faults({**rule, "headers": {how: "True"}})
+    driver.probe()
+    swift.set_faults()
+    for name in "abc":
+        account.put(CONTAINER, name, b"xy")
+    account.put_dlo(CONTAINER, IMAGE, 2, size=10)
+    assert delete(driver, *"ab", IMAGE) == [Deleted(0)] * 3
+    assert account.names(CONTAINER) == ["c"]
+    driver.probe()  # they are kept no longer
+    assert delete(driver, "c") == [Deleted(2)]

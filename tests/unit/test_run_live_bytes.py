@@ -348,3 +348,101 @@ def test_a_removed_location_stays_while_glance_imports_into_the_image(when: str)
     assert scene.glance.status_of(number) == "pending_delete"
     assert not scene.glance.is_claimed(number)
     assert "import" in reasons(report)
+
+
+@pytest.mark.parametrize("trouble", [errors.Throttled("slow down"), errors.Failed("500")])
+def test_a_removed_location_that_was_written_again_stays_though_a_look_at_it_fails(
+    monkeypatch: pytest.MonkeyPatch, trouble: errors.StoreError
+) -> None:
+    """What cannot be looked at in one moment may be deleted in the next."""
+    scene = Scene()
+    _image, number = removed(scene)
+    scene.fast.put("removed", modified_at=NOW - AN_HOUR)
+    look = scene.fast.look
+    monkeypatch.setattr(
+        scene.fast,
+        "look",
+        lambda targets: [
+            trouble if target.url.endswith("/removed") else one
+            for target, one in zip(targets, look(targets), strict=True)
+        ],
+    )
+    report = scene.run()
+    assert scene.fast.sent == []
+    assert scene.glance.status_of(number) == "pending_delete"
+    assert str(trouble) in reasons(report)
+
+
+# Names of servers ---------------------------------------------------------------------------
+
+
+class OtherName(FakeDriver):
+    """Takes the URLs of store ``fast``, and calls what they name by a name of its own."""
+
+    def __init__(self, store: str, *, twin_of: FakeDriver | None = None) -> None:
+        super().__init__(store, twin_of=twin_of)
+        self.place = "fast"
+
+    def identify(self, url: str) -> str:
+        return f"{self.store}@{super().identify(url)}"
+
+
+def live_in(scene: Scene, driver: FakeDriver, name: str) -> None:
+    image = scene.glance.add_image(status="active", deleted=False, deleted_at=None)
+    url = driver.put(name)
+    scene.glance.add_location(image, url, store=driver.store, status="active", deleted_at=None)
+
+
+def test_bytes_in_use_under_another_name_of_their_server_are_not_deleted() -> None:
+    """Nobody can tell from two names that they are one server: the object itself tells."""
+    fast = FakeDriver("fast")
+    twin = OtherName("twin", twin_of=fast)
+    scene = Scene(fast, twin)
+    live_in(scene, twin, "a")
+    image = scene.image("a")
+    report = scene.run()
+    assert "a" in fast.objects
+    assert scene.is_untouched(image)
+    assert "another store" in reasons(report)
+
+
+def test_what_came_into_use_under_another_name_since_the_claim_is_not_deleted() -> None:
+    fast = FakeDriver("fast")
+    twin = OtherName("twin", twin_of=fast)
+    scene = Scene(fast, twin)
+    scene.image("a")
+    scene.source.before["still_ours"] = lambda: live_in(scene, twin, "a")
+    scene.run()
+    assert "a" in fast.objects
+
+
+def test_another_servers_object_of_the_same_name_holds_up_nothing() -> None:
+    fast, other = FakeDriver("fast"), OtherName("other")
+    scene = Scene(fast, other)
+    live_in(scene, other, "a")
+    image = scene.image("a")
+    scene.run()
+    assert scene.is_finished(image)
+    assert "a" not in fast.objects
+    assert "a" in other.objects
+
+
+def test_bytes_that_a_store_which_cannot_be_asked_may_use_are_not_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It did not say what its names lead to, so its live rows are known by other names."""
+    fast = FakeDriver("fast")
+    twin = OtherName("twin", twin_of=fast)
+
+    def fail() -> None:
+        raise errors.Unavailable("no login")
+
+    monkeypatch.setattr(twin, "resolve", fail)
+    monkeypatch.setattr(twin, "probe", fail)
+    scene = Scene(fast, twin)
+    live_in(scene, twin, "a")
+    image, other = scene.image("a"), scene.image("b")
+    scene.run()
+    assert "a" in fast.objects
+    assert scene.is_untouched(image)
+    assert scene.is_finished(other)

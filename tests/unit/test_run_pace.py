@@ -5,14 +5,18 @@ Every test has a hard limit in time: what hangs has failed.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from contract.fake_driver import FakeDriver
 from scrubber import errors, pool
+from scrubber.dispatch import Dispatcher
+from scrubber.model import Candidate, Selection
 from scrubber.planning import circuit
 from scrubber.reporting.report import Report, utcnow
+from scrubber.stores.rehearsal import RehearsalDriver
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -134,6 +138,7 @@ def test_a_throttled_stores_backlog_is_no_wall_before_the_others_work() -> None:
     finish(task)
     assert all(scene.is_finished(image) for image in [*stuck, *late])
     assert outcomes(scene.report) == {"deleted": 45}
+    assert scene.report.claimed_elsewhere == 0
     assert scene.report.status == "succeeded"
 
 
@@ -276,3 +281,137 @@ def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots() -> N
     scene.run()
     assert len(most) == 20
     assert max(most) <= 2
+
+
+def count_scans(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    scans: list[int] = []
+    candidates = scene.source.candidates
+
+    def counted(selection: Selection, page_size: int) -> Iterator[list[Candidate]]:
+        scans.append(1)
+        return candidates(selection, page_size)
+
+    monkeypatch.setattr(scene.source, "candidates", counted)
+    return scans
+
+
+def test_a_backlog_at_a_low_limit_is_not_read_over_and_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What may be queued at that rate is less than half a page."""
+    scene = Scene(
+        FakeDriver("fast", batch=1, max_rate=20), page_size=100, claim_lease=4, call_timeout=1
+    )
+    for number in range(40):
+        scene.image(f"{number}")
+    scans = count_scans(scene, monkeypatch)
+    report = scene.run()
+    assert outcomes(report) == {"deleted": 40}
+    assert len(scans) <= 20
+
+
+def test_what_was_postponed_is_reported_when_its_store_then_stops() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=2, page_size=2)
+    for number in range(20):
+        scene.image(f"{number}")
+    calls = iter(range(1000))
+
+    def before_delete(names: list[str]) -> None:
+        if next(calls) == 0:
+            scene.fast.answers[names[0]] = errors.Throttled("slow down", 0.2)
+            return
+        for name in names:
+            scene.fast.answers.pop(name, None)
+        if len(scene.fast.sent) > 4:
+            raise errors.Unavailable("it is down")
+
+    scene.fast.before_delete = before_delete
+    report = scene.run()
+    assert sum(outcomes(report).values()) == 20, outcomes(report)
+
+
+def test_a_late_success_does_not_close_the_circuit_of_a_store_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would not be asked again for the rest of a run."""
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=2, page_size=2)
+    images = [scene.image(f"{number}") for number in range(10)]
+    failed, calls = pool.Flag(), iter(range(1000))
+
+    def before_delete(names: list[str]) -> None:
+        match next(calls):
+            case 0:
+                failed.wait(PATIENCE)  # it was on its way, and ends well
+            case 1:
+                pool.Task(failed.set)
+                raise errors.Unavailable("it is down")
+
+    scene.fast.before_delete = before_delete
+    report = scene.run()
+    assert report.stopped_stores == {}
+    assert sum(scene.is_finished(image) for image in images) >= 5, outcomes(report)
+
+
+def test_a_limit_that_is_lifted_takes_effect_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(FakeDriver("fast", batch=1, max_rate=0.01))
+    images = [scene.image(f"{number}") for number in range(5)]
+    task = scene.start()
+    until(lambda: any(scene.is_finished(image) for image in images))
+    scene.fast.section.conf.set_override("scrub_max_rate", 1000.0, group="fast")
+    scene.slots.resize(4)
+    finish(task)
+    assert all(scene.is_finished(image) for image in images)
+
+
+def test_nothing_is_busy_between_a_stop_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database may take its time, and work that is queued cannot be sent any more."""
+    scene = Scene(FakeDriver("fast", batch=1, max_rate=1), page_size=2)
+    for number in range(4):
+        scene.image(f"{number}")
+    turns: list[int] = []
+    next_moment = Dispatcher._next_moment
+    monkeypatch.setattr(
+        Dispatcher, "_next_moment", lambda self: (turns.append(1), next_moment(self))[1]
+    )
+    claim = scene.source.claim
+
+    def slowly(*arguments: Any) -> Any:
+        if scene.fast.sent:
+            scene.stop.set()
+            turns.clear()
+            pool.sleep(0.3)
+        return claim(*arguments)
+
+    monkeypatch.setattr(scene.source, "claim", slowly)
+    scene.run()
+    assert len(turns) < 20
+
+
+def test_a_dry_run_is_held_up_by_no_limit() -> None:
+    driver = RehearsalDriver(FakeDriver("fast", max_rate=0.01))
+    assert driver.max_rate is None
+
+
+def test_new_work_of_other_stores_does_not_wait_for_a_throttled_backlog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which may take many hours."""
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow"), pool_size=2, page_size=2)
+    for number in range(20):
+        scene.image(f"{number}", id=f"2{number:035}")
+    refuse_first(scene.fast, calls=1)
+    candidates, new = scene.source.candidates, list[str]()
+
+    def later(selection: Selection, page_size: int) -> Iterator[list[Candidate]]:
+        if scene.fast.sent and not new:
+            new.append(scene.image("slow/new", id="1" * 36))
+        return candidates(selection, page_size)
+
+    monkeypatch.setattr(scene.source, "candidates", later)
+    task = scene.start()
+    until(lambda: new and scene.is_finished(new[0]))
+    assert len(scene.fast.objects) > 10
+    finish(task)
+    assert outcomes(scene.report) == {"deleted": 21}
+    assert scene.report.claimed_elsewhere == 0

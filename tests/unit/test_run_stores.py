@@ -376,6 +376,26 @@ def test_a_store_whose_calls_hang_leaves_the_other_slots_to_other_stores() -> No
     assert all(scene.is_finished(image) for image in stuck)
 
 
+def test_looks_on_behalf_of_another_store_keep_to_the_connections_too() -> None:
+    slow = FakeDriver("slow", connections=2)
+    scene = Scene(FakeDriver("fast", batch=1), slow, pool_size=8)
+    looking, most = 0, 0
+
+    def before_look(_urls: list[str]) -> None:
+        nonlocal looking, most
+        looking += 1
+        most = max(most, looking)
+        pool.sleep(0.001)
+        looking -= 1
+
+    slow.before_look = before_look
+    for number in range(20):
+        live = scene.glance.rows[scene.live_image(f"{number}", store="slow")].location.image_id
+        scene.location(live, f"removed {number}")
+    scene.run()
+    assert most == 2
+
+
 def test_what_went_into_the_trash_is_finished_and_not_counted_as_freed() -> None:
     scene = Scene()
     image = scene.image("a")

@@ -5,19 +5,19 @@ Every test has a hard limit in time: what hangs has failed.
 
 import datetime
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contract.fake_driver import FakeDriver
-from contract.fake_source import NOW
 from scrubber import errors, pool
 from scrubber.model import Selection
 from scrubber.planning.retry import Patience
 from scrubber.reporting.report import Report, utcnow
 from scrubber.state.base import Entry
 from scrubber.state.ledger import SqlLedger
-from unit.scenes import PATIENCE, Scene, outcomes, reasons
+from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
@@ -180,4 +180,36 @@ def test_a_ledger_that_is_required_and_fails_ends_the_run(scene: Scene) -> None:
     assert report.status == "failed"
 
 
-assert NOW
+def test_entries_of_another_cloud_or_of_purged_images_stay(scene: Scene) -> None:
+    """Their locations may have the numbers of rows that are here."""
+    finished = scene.image("a")
+    scene.fast.answers["a"] = errors.Failed("disk error")
+    run(scene)
+    [mine] = entries(scene)
+    [number] = scene.numbers(finished)
+    foreign = replace(mine, image="f" * 36, location=number)
+    scene.ledger.record([foreign])
+    scene.glance.change_image(finished, status="deleted")
+    scene.glance.change_location(number, status="deleted")
+    report = run(scene)
+    assert report.failure is None
+    assert entries(scene) == [foreign]
+
+
+def test_what_failed_is_listed_while_the_run_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may go on for hours at a limit, and be killed."""
+    monkeypatch.setattr("scrubber.troubles.BATCH_SECONDS", 0.0)
+    scene.image("bad", id="1" * 36)
+    scene.image("slow/a", id="2" * 36)
+    scene.fast.answers["bad"] = errors.Failed("disk error")
+    go_on = pool.Flag()
+    scene.stores["slow"].before_delete = lambda _names: go_on.wait(PATIENCE)
+    scene.report = Report(utcnow)
+    task = scene.start()
+    try:
+        until(lambda: entries(scene))
+    finally:
+        go_on.set()
+        finish(task)

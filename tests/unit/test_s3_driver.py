@@ -307,3 +307,17 @@ def test_without_its_library_the_store_says_what_to_install(
     assert S3Driver.options()
     with pytest.raises(errors.ConfigError, match=r"section \[fast\].*install scrubber\[s3\]"):
         driver()
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ["s3.cn-north-1.amazonaws.com.cn", "https://s3.dualstack.cn-northwest-1.amazonaws.com.cn"],
+        ["http://s3.example.com:9000", "http://S3.example.com.:9000/"],
+        ["s3.amazonaws.com", "https://s3.eu-west-1.amazonaws.com."],
+    ],
+)
+def test_one_bucket_is_known_by_all_names_of_its_server(hosts: list[str]) -> None:
+    url = "s3://host/images/key"
+    assert len({driver(s3_store_host=host).identify(url) for host in hosts}) == 1
+    assert len({driver(s3_store_host=host).family for host in hosts}) == 1

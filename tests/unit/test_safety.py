@@ -140,3 +140,14 @@ def test_the_object_of_a_removed_location_stays_while_it_may_be_in_use(
     else:
         assert reason is not None
         assert expected in reason
+
+
+@pytest.mark.parametrize(
+    "trouble", [errors.Throttled("slow down"), errors.Failed("500"), errors.InUse("open")]
+)
+def test_what_could_not_be_looked_at_stays_for_the_delete_might_succeed(
+    trouble: errors.StoreError,
+) -> None:
+    reason = hindrance(a_location(), trouble, [])
+    assert reason is not None
+    assert str(trouble) in reason

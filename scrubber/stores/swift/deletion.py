@@ -1,5 +1,6 @@
 """The deletes of one call: what is there first, then plain objects together, large ones alone."""
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from scrubber import errors
 from scrubber.model import Answer, Answers, Deleted, Target
 from scrubber.stores import base
 from scrubber.stores.swift import session
-from scrubber.stores.swift.large import LargeObject
+from scrubber.stores.swift.large import LargeObject, whole_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,20 @@ class Deletion:
     """One ``delete`` of a driver.
 
     :param find: what a URL reaches; raises Refused.
+    :param patience: seconds that one request may take; claims last for so long at least.
     """
 
     def __init__(
-        self, call: Call, find: Callable[[str], Object], proceed: Callable[[], bool]
+        self,
+        call: Call,
+        find: Callable[[str], Object],
+        proceed: Callable[[], bool],
+        patience: float,
     ) -> None:
         self._call = call
         self._find = find
         self._proceed = proceed
+        self._claimed_until = time.monotonic() + patience
         self._answers: dict[int, Answer] = {}
         self._waiting: dict[str, dict[str, _Waiting]] = {}
 
@@ -111,7 +118,7 @@ class Deletion:
                 break
             except errors.StoreError as error:
                 self._answers[place] = error
-        # What was looked at is sent, whatever the time: else a slow store would get nowhere.
+        # What was looked at is sent even now: else a slow store would get nowhere.
         for waiting in self._waiting.values():
             self._send(waiting)
         return [self._answers.get(place, rest) for place in range(len(targets))]
@@ -122,10 +129,11 @@ class Deletion:
             same.places.append(place)
             return
         headers = self._call.head(at)
+        self._see_that_it_is_no_part(at)
         if (manifest := headers.get("x-object-manifest")) is not None:
             freed = self._call.judged(at, lambda: self._large(at).delete_dynamic(manifest))
             self._answers[place] = Deleted(freed)
-        elif headers.get("x-static-large-object", "").lower() == "true":
+        elif is_static(headers):
             freed = self._call.judged(at, self._large(at).delete_static)
             self._answers[place] = Deleted(freed)
         else:
@@ -134,11 +142,27 @@ class Deletion:
                 del self._waiting[at.reference]
                 self._send(waiting)
 
+    def _see_that_it_is_no_part(self, at: Object) -> None:
+        """A location may name a segment: no live URL does, yet a live image may be made of it.
+
+        :raises InUse: the large object that it is a part of is there.
+        """
+        if (whole := whole_of(at.name)) is None:
+            return
+        try:
+            headers = self._call.head(Object(at.reference, at.container, whole))
+        except errors.Gone:
+            return
+        if is_large(headers):
+            raise errors.InUse("it is a segment of a large object that is there")
+
     def _large(self, at: Object) -> LargeObject:
         return LargeObject(self._call.account(at), at.container, at.name, self._proceed)
 
     def _send(self, waiting: Mapping[str, _Waiting]) -> None:
         """Delete the plain objects of one account, and note what became of each."""
+        if time.monotonic() > self._claimed_until:
+            return  # this process was paused: they may be somebody else's by now
         failed: Mapping[str, errors.StoreError] = {}
         try:
             if len(waiting) == 1:
@@ -157,6 +181,15 @@ class Deletion:
             self._answers[first] = answer
             for place in others:
                 self._answers[place] = base.Gone() if isinstance(answer, Deleted) else answer
+
+
+def is_static(headers: Mapping[str, str]) -> bool:
+    return headers.get("x-static-large-object", "").lower() == "true"
+
+
+def is_large(headers: Mapping[str, str]) -> bool:
+    """Whether that of which these are the headers is a manifest."""
+    return "x-object-manifest" in headers or is_static(headers)
 
 
 def number(header: str | None) -> int:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from oslo_config import cfg
 
 from scrubber import errors
-from scrubber.model import Answers, Found, Look, Looks, Target
+from scrubber.model import Answer, Answers, Deleted, Found, Look, Looks, Target
 from scrubber.stores import base
 from scrubber.stores.swift import addresses, session
 from scrubber.stores.swift import references as configured
@@ -70,6 +70,13 @@ _OPTS = [
 ]
 
 
+#: Of a container, one for each way in which Swift keeps old versions.
+_VERSIONS = frozenset({"x-versions-enabled", "x-history-location"})
+
+#: Likewise, and a delete does not end an object there.
+_STACK = "x-versions-location"
+
+
 class SwiftDriver(base.Driver):
     """One store of type ``swift``."""
 
@@ -115,6 +122,8 @@ class SwiftDriver(base.Driver):
         self._asked = False
         self._unresolved: errors.Unavailable | None = None
         self._filled: set[str] = set()
+        #: Containers that keep what is deleted in them.
+        self._keeping: set[str] = set()
 
     @classmethod
     def options(cls) -> list[cfg.Opt]:
@@ -145,6 +154,7 @@ class SwiftDriver(base.Driver):
         if self._unresolved is not None:
             raise self._unresolved
         self._filled = set()
+        self._keeping = set()
         with _of_the_store():
             for name, account in self._distinct_accounts().items():
                 self._probe(name, account)
@@ -167,6 +177,13 @@ class SwiftDriver(base.Driver):
                 continue
             if number(headers.get("x-container-object-count")):
                 self._filled.add(f"{name}/{container}")
+            if _STACK in headers:
+                raise errors.Unavailable(
+                    f"{account.where}: container {container} has {_STACK}: a delete there brings "
+                    "an older version back"
+                )
+            if not _VERSIONS.isdisjoint(headers):
+                self._keeping.add(f"{name}/{container}")
         prefix = self._containers.prefix
         if self._containers.several and account.lists_something(prefix):
             self._filled.add(f"{name}/{prefix}*")
@@ -237,11 +254,22 @@ class SwiftDriver(base.Driver):
             # Swift does not say how large a large object of very many segments is.
             size=number(headers["content-length"]) if "content-length" in headers else None,
             modified_at=_moment(stamp),
-            fingerprint=f"{self._identity(at)}:{headers.get('etag', '')}:{stamp}",
+            # Without the account, which another endpoint may give another name.
+            fingerprint=f"{at.path}:{headers.get('etag', '')}:{stamp}",
         )
 
     def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
-        return Deletion(self._call(), self._find, proceed).answers(targets)
+        patience = self.section.call_timeout()
+        answers = Deletion(self._call(), self._find, proceed, patience).answers(targets)
+        return [self._honest(*entry) for entry in zip(targets, answers, strict=True)]
+
+    def _honest(self, target: Target, answer: Answer) -> Answer:
+        """What is deleted where old versions are kept has freed nothing."""
+        if isinstance(answer, Deleted) and answer.bytes_freed and self._keeping:
+            at = self._find(target.url)
+            if f"{self._names[at.reference]}/{at.container}" in self._keeping:
+                return Deleted(0)
+        return answer
 
     def _call(self) -> Call:
         return Call(self._accounts, frozenset(self._containers.named))

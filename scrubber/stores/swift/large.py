@@ -176,6 +176,12 @@ def worst(failures: Sequence[errors.StoreError]) -> errors.StoreError:
     )
 
 
+def whole_of(segment: str) -> str | None:
+    """The object that one of this name may be a numbered segment of; no image's id has one."""
+    named = re.fullmatch(r"(.+)-[0-9]{1,10}", segment)
+    return named and named[1]
+
+
 def _is_segment(segment: str, name: str) -> bool:
     """Whether it is named after the object: by a number, as Glance does it, or below it."""
     rest = segment.removeprefix(name)

@@ -219,6 +219,7 @@ class Account:
         self._endpoint = endpoint
         self._login: Login | None = None
         self._pinned: str | None = None
+        self._failed: errors.Unavailable | None = None
         self._one_at_a_time = pool.Lock()
 
     def resolve(self) -> str:
@@ -295,17 +296,25 @@ class Account:
     # Logging in
 
     def _logged_in(self) -> Login:
-        with self._one_at_a_time:
-            if self._login is None:
-                self._login = self._authenticated()
-            return self._login
+        return self._renewed(None)
 
-    def _renewed(self, old: Login) -> Login:
-        """Another token than that one: the first who needs it gets it for all."""
+    def _renewed(self, old: Login | None) -> Login:
+        """Another token than that one: the first who needs it gets it for all, or fails for all.
+
+        Where Keystone hangs, each would else wait for it in turn.
+        """
+        failed_before = self._failed
         with self._one_at_a_time:
-            if self._login is old or self._login is None:
-                self._login = None
+            if self._login is not None and self._login is not old:
+                return self._login
+            if self._failed is not None and self._failed is not failed_before:
+                raise errors.Unavailable(str(self._failed))
+            self._login = None
+            try:
                 self._login = self._authenticated()
+            except errors.Unavailable as failed:
+                self._failed = failed
+                raise
             return self._login
 
     def _authenticated(self) -> Login:
