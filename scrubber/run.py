@@ -25,6 +25,12 @@ from scrubber.work import LOST, Job, Piece, StoreState, Verdict
 
 LOG = logging.getLogger(__name__)
 
+#: So long a store may take to prove itself before its work is postponed.
+PROOF_SECONDS = 1.0
+
+#: Never reported: such a location is planned anew in the next scan.
+PROVING = Verdict(Outcome.WAITING, "its store is proving itself")
+
 #: The store that locations are reported under which no configured store holds.
 NO_STORE = "unknown"
 
@@ -105,7 +111,6 @@ class Run:
         )
         self._states: dict[str, StoreState] = {}
         self._tried: set[int] = set()
-        self._proving = pool.Lock()
         self._live = LiveReferences(
             source,
             stores,
@@ -155,6 +160,7 @@ class Run:
                 self._troubles.forget_finished(self._source)
             stores = self._scan(None)
             while stores and not self._dispatcher.ending:
+                self._wait_for_a_proof(stores)
                 stores = self._scan(stores)
         finally:
             try:
@@ -199,12 +205,19 @@ class Run:
                 break
         return frozenset(postponed)
 
+    def _wait_for_a_proof(self, stores: frozenset[str]) -> None:
+        """Until one of these stores has proved itself or not: before that no scan is of use."""
+        states = [self._states[name] for name in stores]
+        while all(state.proving for state in states) and not self._dispatcher.ending:
+            states[0].wait_for_proof(PROOF_SECONDS)
+
     def _is_open(self, plan: Plan, postponed: frozenset[str]) -> bool:
         """Whether an earlier scan has not dealt with it: it was postponed, or is new."""
         locations = plan.candidate.locations
         if any(at.id in self._tried or self._recorder.holds(at) for at in locations):
             return False
-        return bool(plan.pieces) or bool(self._stopped_stores(plan) & postponed)
+        waits = self._stopped_stores(plan) & postponed or _proving_stores(plan)
+        return bool(plan.pieces or waits)
 
     def _stopped_stores(self, plan: Plan) -> set[str]:
         """Those that are the reason why locations are left alone."""
@@ -232,7 +245,7 @@ class Run:
         for plan in plans:
             stores = {piece.store.name for piece in plan.pieces} & room.keys()
             full = {store for store in stores if room[store] <= 0}
-            if full := full | (self._stopped_stores(plan) & later):
+            if full := full | (self._stopped_stores(plan) & later) | _proving_stores(plan):
                 postponed |= full
                 continue
             for store in stores:
@@ -302,6 +315,8 @@ class Run:
         if not self._selection.images and (why := self._troubles.reason_to_wait(location)):
             return Left(location, driver.store, Verdict(Outcome.WAITING, why))
         state = self._state(driver)
+        if state.proving:
+            return Left(location, state.name, PROVING)
         if state.stopped:
             return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
         return Piece(location, state, root, identity)
@@ -309,25 +324,27 @@ class Run:
     def _state(self, driver: base.Driver) -> StoreState:
         """The store's state in this run; at its first use the store has to prove itself."""
         state = self._states.get(driver.store)
-        if state is not None and not state.wants_proof:
-            return state
-        with self._proving:  # a batch may ask for the same store meanwhile
-            state = self._states.get(driver.store)
-            if state is None:
-                accepted = driver.store in self._accept_missing
-                state = StoreState(driver, self._healths.of(driver), accepted)
-            if state.wants_proof and not state.rests:
-                state.prove(self._live.canaries(driver), self._settings().call_timeout)
-            else:
-                state.leave_alone()
+        if state is None:
+            accepted = driver.store in self._accept_missing
+            state = StoreState(driver, self._healths.of(driver), accepted)
             self._states[driver.store] = state
+        if state.wants_proof and not state.rests:
+            # In the background: a store that hangs must not hold up the scan for the others.
+            canaries, timeout = self._live.canaries(driver), self._settings().call_timeout
+            state.prove(canaries, timeout)
+            state.wait_for_proof(PROOF_SECONDS)
+        elif not state.proving:
+            state.leave_alone()
         return state
 
     def _state_of(self, location: Location) -> StoreState | None:
+        """The state of the store that holds it, once that is known; None without such a store."""
         try:
-            return self._state(self._stores.holder(location))
+            state = self._state(self._stores.holder(location))
         except errors.StoreError:
             return None
+        state.wait_for_proof()
+        return state
 
     # Claims ---------------------------------------------------------------------------
 
@@ -462,3 +479,7 @@ class Run:
         self._recorder.finish_image(candidate)
         self.report.scrubbed(candidate, stores)
         LOG.debug("Image %s is scrubbed.", candidate.image.id)
+
+
+def _proving_stores(plan: Plan) -> set[str]:
+    return {left.store for left in plan.left if left.verdict is PROVING}

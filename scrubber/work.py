@@ -130,6 +130,7 @@ class StoreState:
         self._looked = pool.Bell()
         self._throttled_since: float | None = None
         self._proven = False
+        self._proof: pool.Flag | None = None
         self._accepted = accepted
 
     # Its calls ------------------------------------------------------------------------
@@ -201,7 +202,17 @@ class StoreState:
     def wants_proof(self) -> bool:
         """Whether to ask it now what it is: at its first use, or after a failure once more."""
         untried = not self._proven if self.stopped is None else bool(self.health.circuit.reason)
-        return untried and self.health.may_be_asked
+        return untried and not self.proving and self.health.may_be_asked
+
+    @property
+    def proving(self) -> bool:
+        """Whether it is being asked just now."""
+        return self._proof is not None
+
+    def wait_for_proof(self, seconds: float | None = None) -> None:
+        """Until it was asked, at most so many seconds."""
+        if self._proof is not None:
+            self._proof.wait(seconds)
 
     @property
     def _looks_first(self) -> bool:
@@ -211,13 +222,23 @@ class StoreState:
         return any(root.proof is not Proof.PROVEN for root in self.roots.values())
 
     def prove(self, canaries: dict[str, list[Location]], timeout: float) -> None:
-        """See that this is the store we think; else it is stopped for now.
+        """See, in the background, that this is the store we think; else it is stopped for now.
 
         :param canaries: for each root some live locations that should be there.
         """
+        self._proof = pool.Flag()
+        pool.Task(self._prove, self._proof, canaries, timeout)
+
+    def _prove(self, proof: pool.Flag, canaries: dict[str, list[Location]], timeout: float) -> None:
         reason = self._reason_against(lambda: self._probe(canaries, timeout))
         # Only now: while it is asked nothing may be sent.
-        self.stopped = None
+        self._proof, self.stopped = None, None
+        try:
+            self._conclude(reason)
+        finally:
+            proof.set()
+
+    def _conclude(self, reason: str | None) -> None:
         if reason is not None:
             self.stop(reason)
             return

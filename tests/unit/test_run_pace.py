@@ -415,3 +415,38 @@ def test_new_work_of_other_stores_does_not_wait_for_a_throttled_backlog(
     finish(task)
     assert outcomes(scene.report) == {"deleted": 21}
     assert scene.report.claimed_elsewhere == 0
+
+
+def test_a_store_whose_probe_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"), page_size=2)
+    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    stuck = [scene.image(f"{number}", id=f"1{number:035}") for number in range(5)]
+    others = [scene.image(f"slow/{number}", id=f"2{number:035}") for number in range(5)]
+    go_on = pool.Flag()
+    probe = scene.fast.probe
+
+    def hang() -> None:
+        go_on.wait(PATIENCE)
+        probe()
+
+    monkeypatch.setattr(scene.fast, "probe", hang)
+    task = scene.start()
+    until(lambda: all(scene.is_finished(image) for image in others))
+    assert not any(scene.is_finished(image) for image in stuck)
+    go_on.set()
+    finish(task)
+    assert all(scene.is_finished(image) for image in stuck)
+    assert outcomes(scene.report) == {"deleted": 10}
+
+
+def test_a_store_whose_probe_never_ends_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"), page_size=2, call_timeout=0.1)
+    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    stuck = [scene.image(f"{number}") for number in range(5)]
+    other = scene.image("slow/a")
+    monkeypatch.setattr(scene.fast, "probe", lambda: pool.Flag().wait(PATIENCE))
+    report = scene.run()
+    assert all(scene.is_untouched(image) for image in stuck)
+    assert scene.is_finished(other)
+    assert outcomes(report) == {"deleted": 1, "waiting": 5}
+    assert "no answer within" in reasons(report)
