@@ -54,8 +54,10 @@ class LiveReferences:
         """
         with self._one_at_a_time:
             if self._index is None:
-                for driver in self._stores.drivers.values():
-                    self._resolve(driver)
+                # All at once: each may take as long as a call may.
+                resolving = [pool.Task(self._resolve, at) for at in self._stores.drivers.values()]
+                for task in resolving:
+                    task.join()
                 aliases: list[int] = []
                 self._index = safety.LiveIndex.of(self._all_entries(page_size, aliases))
                 self._aliases = safety.LiveIndex.of_packed(aliases)
