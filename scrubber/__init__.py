@@ -8,11 +8,13 @@ pipeline; every stage is a package or a module, and this is the map::
        |  pages of candidates
     planning/   WHAT may be deleted now: pure decisions over frozen values
        |  claims, live references, order, verdicts
-    run.py      one run, stage by stage; pool.py the green threads under it
+    run.py      one run, stage by stage; work.py its images, locations and stores,
+       |        live.py what live images use, troubles.py what failed before
+    dispatch.py batches on the GreenPool (pool.py); health.py what a store takes
        |  batches, one store call each
     stores/     HOW bytes go: one driver per type of store
        |  answers: deleted, or one of errors.py
-    sources/    the finish: bytes first, then the rows, in batches
+    recorder.py the finish: bytes first, then the rows, in batches
     state/      what is remembered between runs: what failed, when to try it again
     reporting/  what an operator reads about all that
 
