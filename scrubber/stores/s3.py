@@ -294,6 +294,8 @@ def _normal(scheme: str, address: str) -> str:
     # A dot at its end makes no other host.
     host, colon, port = authority.partition(":")
     authority = f"{host.removesuffix('.')}{colon}{port}"
+    if colon and not authority.startswith("[") and not port.isdigit():
+        authority = "unreadable"  # credentials without an @: nobody may read them in a message
     return f"{authority}/{prefix}".strip("/")
 
 

@@ -232,6 +232,13 @@ def test_amazons_old_names_say_the_region(host: str, region: str | None) -> None
     assert s3_client.implied_region(host) == region
 
 
+def test_a_root_never_shows_what_may_be_credentials() -> None:
+    for url in ("s3://access:secret/images/key", "s3://access:secret@host/images/key"):
+        row = read(url)
+        assert row is not None
+        assert "secret" not in row.host
+
+
 def test_keys_are_secret_options() -> None:
     secret = {option.name for option in S3Driver.options() if option.secret}
     assert secret == {"s3_store_access_key", "s3_store_secret_key"}
