@@ -138,11 +138,14 @@ class Client:
         :raises StoreError: Gone says nothing of the bucket: such an answer has no body.
         """
         head = self._call(self._boto.head_object, bucket, Key=key)
-        size, modified = head.get("ContentLength"), head.get("LastModified")
-        marks = (bucket, key, head.get("ETag"), size, modified)
+        size, modified, etag = head.get("ContentLength"), head.get("LastModified"), head.get("ETag")
+        if size is None or modified is None or etag is None:
+            # As of another object it would look, and may be a live image's.
+            raise self._unavailable("its answer about an object breaks off")
+        marks = (bucket, key, etag, size, modified)
         return Found(
             size=size,
-            modified_at=modified and modified.astimezone(datetime.UTC).replace(tzinfo=None),
+            modified_at=modified.astimezone(datetime.UTC).replace(tzinfo=None),
             fingerprint="\n".join(map(str, marks)),
         )
 

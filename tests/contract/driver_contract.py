@@ -4,6 +4,9 @@ A module of tests imports all of it and defines the fixture ``place``.
 """
 
 import abc
+import enum
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar
 
 import pytest
@@ -12,6 +15,42 @@ from scrubber import errors
 from scrubber.model import Answer, Deleted, Found, Target
 from scrubber.stores import base
 from scrubber.stores.rehearsal import RehearsalDriver
+
+
+class Trouble(enum.Enum):
+    """What may come in the place of an answer."""
+
+    THROTTLED = "throttled"
+    #: The store says when to come back: after PATIENCE seconds.
+    THROTTLED_FOR_A_WHILE = "throttled for a while"
+    SERVER_ERROR = "error 500"
+    #: Nothing; the driver's call_timeout is short meanwhile.
+    SILENT = "silent"
+    RESET = "connection reset"
+    #: An answer that says yes, and breaks off.
+    HALF = "half an answer"
+
+    @property
+    def retry_after(self) -> float | None:
+        return PATIENCE if self is Trouble.THROTTLED_FOR_A_WHILE else None
+
+
+PATIENCE = 7
+
+#: Seconds of call_timeout while a store is silent.
+IMPATIENCE = 0.3
+
+#: What a delete in trouble is answered with.
+MEANS: dict[Trouble, tuple[type[errors.StoreError], ...]] = {
+    Trouble.THROTTLED: (errors.Throttled,),
+    Trouble.THROTTLED_FOR_A_WHILE: (errors.Throttled,),
+    Trouble.SERVER_ERROR: (errors.Failed, errors.Unavailable),
+    Trouble.SILENT: (errors.Unavailable,),
+    Trouble.RESET: (errors.Unavailable,),
+    Trouble.HALF: (errors.Failed, errors.Unavailable),
+}
+
+in_every_trouble = pytest.mark.parametrize("trouble", Trouble, ids=lambda trouble: trouble.value)
 
 
 class Place(abc.ABC):
@@ -32,6 +71,9 @@ class Place(abc.ABC):
     #: How many objects the largest batch of the suite holds: less where the server is slow.
     many: ClassVar[int] = 250
 
+    #: That of the driver's section, which asks for it each time.
+    call_timeout: float = 30
+
     @abc.abstractmethod
     def url(self, name: str) -> str: ...
 
@@ -51,6 +93,25 @@ class Place(abc.ABC):
     @abc.abstractmethod
     def replace_root(self) -> None:
         """Another root in its place; it holds objects of the same names."""
+
+    def in_trouble(
+        self, trouble: Trouble, name: str | None = None
+    ) -> AbstractContextManager[None] | None:
+        """While it lasts the store answers so; None: a test cannot bring it about.
+
+        :param name: if it is given, only to the request that deletes this object, and maybe
+            others with it.
+        """
+        return None
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """With a short call_timeout."""
+        self.call_timeout, before = IMPATIENCE, self.call_timeout
+        try:
+            yield
+        finally:
+            self.call_timeout = before
 
 
 def delete(place: Place, *urls: str, size: int | None = None) -> list[Answer]:
@@ -239,6 +300,101 @@ def test_a_batch_is_answered_one_by_one_in_its_order(place: Place) -> None:
             case _:
                 assert isinstance(answer, Deleted | errors.Gone)
     assert not any(place.holds(f"a{number}") for number in range(place.many))
+
+
+def troubled(
+    place: Place, trouble: Trouble, name: str | None = None
+) -> AbstractContextManager[None]:
+    lasting = place.in_trouble(trouble, name)
+    if lasting is None:
+        pytest.skip(f"no test can bring this about in {type(place).__name__}: {trouble.value}")
+    return lasting
+
+
+def delete_in_trouble(place: Place, *urls: str) -> list[Answer]:
+    """Trouble of the whole store is raised, or said in the place of each object."""
+    try:
+        return delete(place, *urls)
+    except errors.Unavailable as unavailable:
+        return [unavailable] * len(urls)
+
+
+def says(trouble: Trouble, answer: Answer) -> bool:
+    if isinstance(answer, errors.Throttled) and answer.retry_after != trouble.retry_after:
+        return False
+    return isinstance(answer, MEANS[trouble])
+
+
+@in_every_trouble
+def test_a_delete_in_trouble_says_so_and_the_next_call_deletes(
+    place: Place, trouble: Trouble
+) -> None:
+    place.put("a", 1)
+    place.put("b", 1)
+    place.driver.probe()
+    urls = [place.url("a"), place.url("b")]
+    with troubled(place, trouble):
+        answers = delete_in_trouble(place, *urls, place.url("nothing"))
+    assert len(answers) == 3
+    assert says(trouble, answers[0]), repr(answers[0])
+    for answer in answers[1:]:
+        assert says(trouble, answer) or isinstance(answer, errors.NotSent), repr(answer)
+    for answer in delete(place, *urls):
+        # A store that was only silent may have done it meanwhile.
+        may_be_gone = trouble is Trouble.SILENT
+        assert isinstance(answer, Deleted) or (may_be_gone and is_gone(place, answer)), repr(answer)
+    assert not place.holds("a")
+    assert not place.holds("b")
+
+
+@in_every_trouble
+def test_a_look_in_trouble_neither_finds_nor_misses_anything(
+    place: Place, trouble: Trouble
+) -> None:
+    place.put("a", 1)
+    place.driver.probe()
+    with troubled(place, trouble):
+        try:
+            looks = list(place.driver.look([Target(place.url("a")), Target(place.url("nothing"))]))
+        except errors.Unavailable:
+            looks = []
+    for look in looks:
+        assert isinstance(look, errors.StoreError), repr(look)
+        assert not isinstance(look, errors.Gone)
+    [found] = place.driver.look([Target(place.url("a"))])
+    assert isinstance(found, Found)
+
+
+@pytest.mark.parametrize(
+    # One object of many is not told how long it has to wait.
+    "trouble",
+    [trouble for trouble in Trouble if trouble is not Trouble.THROTTLED_FOR_A_WHILE],
+    ids=lambda trouble: trouble.value,
+)
+def test_trouble_with_one_object_of_a_batch_is_told_from_what_was_deleted(
+    place: Place, trouble: Trouble
+) -> None:
+    names = ["a", "b", "bad", "c"]
+    for name in names:
+        place.put(name, 1)
+    place.driver.probe()
+    urls = [*map(place.url, names), place.url("nothing"), place.refused[0]]
+    with troubled(place, trouble, "bad"):
+        *answers, nothing, refused = delete_in_trouble(place, *urls)
+    bad = answers[names.index("bad")]
+    assert says(trouble, bad), repr(bad)
+    for name, answer in zip(names, answers, strict=True):
+        assert isinstance(answer, Deleted) is not place.holds(name), name
+    if trouble is Trouble.SERVER_ERROR:
+        assert sum(isinstance(answer, Deleted) for answer in answers) == len(names) - 1
+        assert is_gone(place, nothing)
+        assert isinstance(refused, errors.Refused)
+    left = [name for name in names if place.holds(name)]
+    for name, answer in zip(left, delete(place, *map(place.url, left)), strict=True):
+        # The store may have begun with others, and gone on meanwhile.
+        expected = Deleted if name == "bad" else Deleted | errors.Gone
+        assert isinstance(answer, expected), name
+    assert not any(map(place.holds, names))
 
 
 def test_an_empty_batch_is_answered_with_nothing(place: Place) -> None:

@@ -1,16 +1,28 @@
 """The contract of store drivers, over those that need no server."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
-from contract.driver_contract import Place
+from contract.driver_contract import PATIENCE, Place, Trouble
 from contract.fake_driver import FakeDriver
 from contract.file_store import file_driver
+from scrubber import errors
+
+#: What a driver makes of it: of each object, or of the whole store.
+SAYS: dict[Trouble, Callable[[], errors.StoreError]] = {
+    Trouble.THROTTLED: lambda: errors.Throttled("asks for patience"),
+    Trouble.THROTTLED_FOR_A_WHILE: lambda: errors.Throttled("asks for patience", PATIENCE),
+    Trouble.SERVER_ERROR: lambda: errors.Failed("answers 500"),
+    Trouble.SILENT: lambda: errors.Unavailable("does not answer"),
+    Trouble.RESET: lambda: errors.Unavailable("closes the connection"),
+    Trouble.HALF: lambda: errors.Unavailable("breaks off"),
+}
 
 
 class FakePlace(Place):
@@ -36,6 +48,27 @@ class FakePlace(Place):
 
     def replace_root(self) -> None:
         self.driver.mounted = object()
+
+    @contextmanager
+    def in_trouble(self, trouble: Trouble, name: str | None = None) -> Iterator[None]:
+        driver, error = self.driver, SAYS[trouble]()
+        before = driver.before_delete, driver.before_look
+
+        def fail(_names: list[str]) -> None:
+            raise errors.Unavailable(str(error))
+
+        driver.answers = {
+            each: error for each in [*driver.objects, "nothing"] if name in (None, each)
+        }
+        if name is None:
+            driver.before_look = fail
+            if isinstance(error, errors.Unavailable):
+                driver.before_delete = fail
+        try:
+            yield
+        finally:
+            driver.answers = {}
+            driver.before_delete, driver.before_look = before
 
 
 class FilePlace(Place):

@@ -154,6 +154,9 @@ class Running:
     def thaw(self) -> None:
         self._child.send(signal.SIGCONT)
 
+    def send(self, number: signal.Signals) -> None:
+        self._child.send(number)
+
     def terminate(self) -> Result:
         self._child.send(signal.SIGTERM)
         return self.result()

@@ -4,14 +4,15 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
 import pytest
 
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
-from contract.driver_contract import Place, delete
+from contract.driver_contract import PATIENCE, Place, Trouble, delete
 from contract.sections import section
 from lab.cinder import Cinder, Fault, Volume
 from scrubber import errors
@@ -22,6 +23,15 @@ from scrubber.stores.glance_store import CinderDriver
 NAMES = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 VOLUMES = "GET .*/volumes/"
 DELETES = "DELETE .*/volumes/"
+
+#: What Cinder answers.
+FAULTS: dict[Trouble, dict[str, Any]] = {
+    Trouble.THROTTLED: {"status": 429},
+    Trouble.THROTTLED_FOR_A_WHILE: {"status": 429, "headers": {"Retry-After": str(PATIENCE)}},
+    Trouble.SERVER_ERROR: {"status": 500},
+    Trouble.RESET: {"status": 0},
+    Trouble.HALF: {"status": 200, "body": '{"volume": {}}', "cut": True},
+}
 
 
 def url(volume_id: str) -> str:
@@ -50,7 +60,7 @@ class CinderPlace(Place):
 
     def __init__(self, cinder: Cinder, **options: Any) -> None:
         self.cinder = cinder
-        self.driver = driver(cinder, **options)
+        self.driver = driver(cinder, **{"call_timeout": lambda: self.call_timeout, **options})
 
     def url(self, name: str) -> str:
         return url(self._id(name))
@@ -72,11 +82,28 @@ class CinderPlace(Place):
     def replace_root(self) -> None:
         raise NotImplementedError
 
+    def in_trouble(self, trouble: Trouble, name: str | None = None) -> AbstractContextManager[None]:
+        requests = ".*" if name is None else f"DELETE .*{self._id(name)}"
+        if trouble is Trouble.SILENT:
+            return self._silent(requests)
+        return self.cinder.failing(requests, **FAULTS[trouble])
+
+    @contextmanager
+    def _silent(self, requests: str) -> Iterator[None]:
+        self.cinder.silent = re.compile(requests)
+        try:
+            with self.impatient():
+                yield
+        finally:
+            self.cinder.silent = None
+
     def _id(self, name: str) -> str:
         return str(uuid.uuid5(NAMES, name))
 
 
-def driver(cinder: Cinder, *, call_timeout: float = 20, **options: Any) -> CinderDriver:
+def driver(
+    cinder: Cinder, *, call_timeout: float | Callable[[], float] = 20, **options: Any
+) -> CinderDriver:
     merged = {**cinder.options, **options}
     return CinderDriver(section(CinderDriver, store="cin", call_timeout=call_timeout, **merged))
 

@@ -1,13 +1,14 @@
 """The contract of store drivers, kept by the rbd driver on a real Ceph."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
 
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
-from contract.driver_contract import Place
+from contract.driver_contract import Place, Trouble
 from functional.ceph_pools import *  # noqa: F403 - its fixtures
 from functional.ceph_pools import CephPool
 
@@ -62,6 +63,25 @@ class RbdPlace(Place):
         self._pool.ceph.create_pool(self._pool.name)
         for name in names:
             self._pool.put(name)
+
+    def in_trouble(
+        self, trouble: Trouble, name: str | None = None
+    ) -> AbstractContextManager[None] | None:
+        # librbd hides all else: it tries again until Ceph answers, or its time is up.
+        return self._silent() if trouble is Trouble.SILENT and name is None else None
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        """For a driver of its own: librados is told once how long it may wait."""
+        patient, self.driver = self.driver, self._pool.driver(rados_connect_timeout=1)
+        try:
+            self.driver.resolve()
+            self.driver.probe()
+            with self._pool.ceph.frozen("osd"):
+                yield
+        finally:
+            self.driver.close()
+            self.driver = patient
 
 
 @pytest.fixture

@@ -139,7 +139,10 @@ def test_a_restore_beside_a_scrubber_at_work(clouds: NewCloud) -> None:
         later = sorted(images, key=lambda at: (at < first, at))[50:52]
         restored = [cloud.restore(at) for at in later]
         held = wait_until(lambda: claimed(cloud), what="a claim")
+        # Else it might be done with that image before the restore has begun.
+        scrubber.freeze()
         refused = cloud.restore(max(held, key=lambda at: (at < first, at)))
+        scrubber.thaw()
         result = scrubber.result()
 
     for at, back in zip(later, restored, strict=True):

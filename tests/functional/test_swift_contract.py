@@ -1,18 +1,29 @@
 """The contract of store drivers, over a real Swift: with bulk requests, and without."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
 
 from conftest import needed_programs
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
-from contract.driver_contract import Place
+from contract.driver_contract import PATIENCE, Place, Trouble
 from functional.swift_accounts import CONTAINER, reference, swift_driver
 from lab.swift import TESTER, Account, Swift
 from scrubber.stores.swift import SwiftDriver
+
+THROTTLED = {"status": "429 Too Many Requests"}
+FAULTS: dict[Trouble, dict[str, Any]] = {
+    Trouble.THROTTLED: THROTTLED,
+    Trouble.THROTTLED_FOR_A_WHILE: {**THROTTLED, "headers": {"Retry-After": str(PATIENCE)}},
+    Trouble.SERVER_ERROR: {"status": "500 Internal Error"},
+    Trouble.SILENT: {"connection": "broken", "latency": 60},
+    Trouble.RESET: {"connection": "broken"},
+    Trouble.HALF: {"connection": "half"},
+}
 
 
 class SwiftPlace(Place):
@@ -35,8 +46,9 @@ class SwiftPlace(Place):
         "",
     ]
 
-    def __init__(self, driver: SwiftDriver, account: Account, swift: Swift) -> None:
-        self.driver = driver
+    driver: SwiftDriver
+
+    def __init__(self, account: Account, swift: Swift) -> None:
         self._account = account
         self._swift = swift
 
@@ -65,6 +77,25 @@ class SwiftPlace(Place):
     def replace_root(self) -> None:
         raise NotImplementedError
 
+    @contextmanager
+    def in_trouble(self, trouble: Trouble, name: str | None = None) -> Iterator[None]:
+        fault, is_silent = FAULTS[trouble], trouble is Trouble.SILENT
+        if name is None:
+            self._swift.set_faults(fault)
+        elif "status" in fault:
+            # Also one of the deletes that a bulk request is made of.
+            only = {"method": "DELETE", "path": f"/{CONTAINER}/{name}$"}
+            self._swift.set_faults({**fault, **only}, place="inner")
+        else:
+            only = {"path": f"bulk-delete|/{CONTAINER}/{name}$", "method": "POST|DELETE"}
+            self._swift.set_faults({**fault, **only})
+        try:
+            with self.impatient() if is_silent else nullcontext():
+                yield
+        finally:
+            for place in ("outer", "inner"):
+                self._swift.set_faults(place=place)
+
 
 @pytest.fixture(scope="module", params=["bulk", "single"])
 def swift(
@@ -84,7 +115,10 @@ def place(swift: Swift, tmp_path: Path) -> Iterator[Place]:
     account.create(CONTAINER, "other")
     account.put("other", "name", b"not ours")
     references = {"ref1": reference(swift), "again": reference(swift)}
-    with swift_driver(tmp_path / "references", references) as driver:
-        yield SwiftPlace(driver, account, swift)
+    place = SwiftPlace(account, swift)
+    with swift_driver(
+        tmp_path / "references", references, call_timeout=lambda: place.call_timeout
+    ) as place.driver:
+        yield place
     assert account.holds("other", "name")
     account.close()

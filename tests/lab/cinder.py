@@ -6,6 +6,8 @@ waits for a volume service; how that one goes on is up to the test.
 
 import json
 import re
+import socket
+import struct
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -46,13 +48,18 @@ class Volume:
 
 @dataclass
 class Fault:
-    """An answer in the place of the right one, to requests whose method and path match."""
+    """An answer in the place of the right one, to requests whose method and path match.
+
+    :param status: 0: no answer, the connection is reset.
+    :param cut: the connection ends after half of the body.
+    """
 
     requests: str
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = "{}"
     times: int = 1_000_000
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,18 +243,28 @@ def _handler(cinder: Cinder) -> type[BaseHTTPRequestHandler]:
             cinder.requests.append(request)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if fault := cinder.fault(request):
-                self._send(fault.status, fault.headers, fault.body.encode())
+                self._spoil(fault)
             else:
                 answer = cinder.answer(self.command, self.path, self.headers, body)
                 self._send(answer.status, answer.headers, answer.body)
 
-        def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        def _spoil(self, fault: Fault) -> None:
+            self.close_connection = fault.cut or not fault.status
+            if fault.status:
+                self._send(fault.status, fault.headers, fault.body.encode(), cut=fault.cut)
+            else:
+                linger = struct.pack("ii", 1, 0)  # the kernel sends a reset
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        def _send(
+            self, status: int, headers: Mapping[str, str], body: bytes, *, cut: bool = False
+        ) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if cut else body)
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - as http.server calls them
 

@@ -183,7 +183,8 @@ class Request:
 class Reply:
     """What the proxy sends back.
 
-    :param cut: the connection ends after half of the body.
+    :param cut: the connection ends after half of the body; after that of the first line, where
+        there is no body, in the answer to a HEAD.
     """
 
     status: int
@@ -313,6 +314,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply)
 
     def _send(self, reply: Reply) -> None:
+        if reply.cut and self.command == "HEAD":
+            self.wfile.write(b"HTTP/1.1 200")
+            self.close_connection = True
+            return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

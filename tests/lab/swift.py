@@ -146,7 +146,8 @@ class Swift:
         A rule has regular expressions ``method`` and ``path`` (with query), says how often
         (``share`` of them, the same for a ``seed``; ``times`` in all) and what instead:
         ``status`` with ``body`` and
-        ``headers``, or ``connection``, ``"broken"`` or ``"half"``.  With ``done`` the
+        ``headers``, or ``connection``, ``"broken"`` or ``"half"``, after ``latency`` seconds.
+        With ``done`` the
         request is carried out all the same.  ``place="inner"`` also meets what Swift asks
         itself, for bulk deletes and S3.
         """

@@ -214,6 +214,7 @@ class Faults:
         for rule in self.rules:
             if _concerns(rule, environment):
                 self.spoilt += 1
+                sleep(rule.get("latency", 0))
                 return self._spoil(rule, environment, start_response)
         return self._app(environment, start_response)
 
