@@ -204,7 +204,8 @@ class Dispatcher:
     def _next_moment(self) -> float | None:
         """Seconds until something is to be done though nothing has changed."""
         now = time.monotonic()
-        waits = [store.ready_in(now) for store in self._stores] if self._slots.free else []
+        sends = self._slots.free and not self.ending
+        waits = [store.ready_in(now) for store in self._stores] if sends else []
         stalls = [
             batch.sent_at + STALL_SECONDS - now
             for store in self._stores

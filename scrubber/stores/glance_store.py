@@ -5,7 +5,7 @@ open is done here: which URL may be deleted at all, patience that ends, what an 
 and whether a volume that Cinder has accepted to delete is gone.
 """
 
-import email.utils
+import abc
 import logging
 import posixpath
 import re
@@ -28,6 +28,7 @@ from oslo_config import cfg
 from scrubber import errors, pool
 from scrubber.model import Answer, Answers, Deleted, Found, Look, Looks, Target
 from scrubber.stores import base
+from scrubber.stores.http_date import seconds_until
 
 #: The section of single-store mode, in which glance_store's stores have no name.
 _SINGLE_STORE = "glance_store"
@@ -98,8 +99,8 @@ class GlanceStoreDriver(base.Driver):
                 looks.append(error)
         return looks
 
-    def _look(self, url: str) -> Found:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _look(self, url: str) -> Found: ...
 
     def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
         answers: list[Answer] = []
@@ -658,13 +659,9 @@ def _is_throttling(status: int | None, retry_after: object) -> bool:
 def _seconds(retry_after: object) -> float | None:
     """How long that is, given in seconds or as a date; None if it says nothing."""
     text = str(retry_after or "")
-    try:
-        if text.replace(".", "", 1).isdigit():
-            return float(text)
-        until = email.utils.parsedate_to_datetime(text)
-        return max(0.0, until.timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        return float(text)
+    return seconds_until(text, datetime.now(UTC))
 
 
 def _store_class(kind: str) -> Any:

@@ -5,7 +5,6 @@ Needs boto3, so it is imported only where a store of type ``s3`` is configured.
 
 import base64
 import datetime
-import email.utils
 import functools
 import hashlib
 import logging
@@ -26,6 +25,7 @@ from botocore.utils import check_dns_name
 from scrubber import errors
 from scrubber.model import Answer, Deleted, Found
 from scrubber.stores import base
+from scrubber.stores.http_date import seconds_until
 from scrubber.stores.s3 import Limits, NoDeleteObjects, with_scheme
 
 _CONNECT_SECONDS = 10.0
@@ -259,13 +259,8 @@ def retry_after(value: str | None, now: datetime.datetime) -> float | None:
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return min(float(value), _LONGEST_RETRY_AFTER)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return min(max(0.0, (moment - now).total_seconds()), _LONGEST_RETRY_AFTER)
+    seconds = seconds_until(value, now)
+    return None if seconds is None else min(seconds, _LONGEST_RETRY_AFTER)
 
 
 def _deleted(said: Mapping[str, Any], size: int) -> Deleted:

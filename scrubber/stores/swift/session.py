@@ -4,13 +4,12 @@ What comes back other than success is raised as one of errors.py's: here, and no
 Redirects are not followed and nothing is tried again, save once after a token ran out.
 """
 
-import email.utils
+import datetime
 import http.client
 import itertools
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from keystoneauth1.identity import v3
 
 from scrubber import errors, pool
 from scrubber.stores import base
+from scrubber.stores.http_date import seconds_until
 from scrubber.stores.swift.references import Reference
 
 #: At DEBUG these log URLs, and Keystone's answers.
@@ -436,10 +436,7 @@ def retry_after(reply: Reply) -> float | None:
     value = reply.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    return seconds_until(value, datetime.datetime.now(datetime.UTC))
 
 
 @dataclass(frozen=True, slots=True)
