@@ -195,7 +195,8 @@ class Run:
             if only is not None:
                 plans = [plan for plan in plans if self._is_open(plan, only)]
             # What is left for a store that stops in mid-scan is reported whole, by the next one.
-            later = (only or frozenset()).union(postponed) - stopped
+            proving = map(_proving_stores, plans)  # also if one was done with in mid-page
+            later = (only or frozenset()).union(postponed, *proving) - stopped
             for job in self._claim(self._affordable(plans, postponed, later)):
                 self._dispatcher.push(job)
             self._troubles.write()

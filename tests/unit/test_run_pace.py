@@ -450,3 +450,31 @@ def test_a_store_whose_probe_never_ends_is_reported_once(monkeypatch: pytest.Mon
     assert scene.is_finished(other)
     assert outcomes(report) == {"deleted": 1, "waiting": 5}
     assert "no answer within" in reasons(report)
+
+
+def test_a_store_whose_probe_fails_in_mid_page_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was planned before is postponed, so what was planned after must be as well."""
+    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    before = scene.image("a", id="0" * 36)
+    other = scene.image("slow/b", id="1" * 36)
+    after = [scene.image(f"{number}", id=f"2{number:035}") for number in range(5)]
+    probe, go_on = scene.stores["slow"].probe, pool.Flag()
+
+    def fail() -> None:
+        go_on.wait(PATIENCE)
+        raise errors.Unavailable("it is down")
+
+    def succeed() -> None:
+        go_on.set()
+        pool.sleep(0)
+        probe()
+
+    monkeypatch.setattr(scene.fast, "probe", fail)
+    monkeypatch.setattr(scene.stores["slow"], "probe", succeed)
+    report = scene.run()
+    assert all(scene.is_untouched(image) for image in [before, *after])
+    assert scene.is_finished(other)
+    assert outcomes(report) == {"deleted": 1, "waiting": 6}
