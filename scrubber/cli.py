@@ -29,7 +29,8 @@ from scrubber.sources.engine import Engine
 from scrubber.sources.rehearsal import RehearsalSource
 from scrubber.sources.restoring import RestoringSource
 from scrubber.state.base import Ledger, NoLedger
-from scrubber.state.opening import open_ledger
+from scrubber.state.ledger import SqlLedger
+from scrubber.state.opening import ReopeningLedger, open_state
 from scrubber.stores import registry
 from scrubber.stores.rehearsal import RehearsalDriver
 
@@ -173,7 +174,8 @@ class Program:
         )
         try:
             source = self._source(RehearsalSource if self._conf.dry_run else DatabaseSource)
-            self._ledger = open_ledger(self._conf, self._stop, create=not self._conf.dry_run)
+            state = open_state(self._conf, self._stop, create=not self._conf.dry_run)
+            self._ledger = ReopeningLedger(state, SqlLedger)
             if self._conf.dry_run or not self._conf.daemon:
                 return self._once(source)
             service.serve(

@@ -20,6 +20,7 @@ from scrubber.planning.retry import Patience
 from scrubber.reporting import text
 from scrubber.reporting.report import utcnow
 from scrubber.state.base import Entry
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 DONE, COULD_NOT = 0, 1
@@ -107,8 +108,8 @@ def _manage(conf: cfg.ConfigOpts, options: argparse.Namespace) -> int:
         )
     impatient = pool.Flag()
     impatient.set()  # somebody waits: a server that is down is said at once
-    with closing(SqlLedger(connection, impatient, create=False)) as ledger:
-        status: int = options.command(ledger, conf, options)
+    with closing(StateDatabase(connection, impatient, create=False)) as database:
+        status: int = options.command(SqlLedger(database), conf, options)
     return status
 
 

@@ -1,23 +1,32 @@
-"""A ledger for a run: with the state database if it can be used, else without."""
+"""The state database for a process: if it can be used; else it goes on without."""
 
 import datetime
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from oslo_config import cfg
 
 from scrubber import config, errors, pool
-from scrubber.state.base import Entry, Key, Ledger, NoLedger
-from scrubber.state.ledger import SqlLedger
+from scrubber.state.base import Entry, Key, Ledger
+from scrubber.state.database import StateDatabase
 
 LOG = logging.getLogger(__name__)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
 T = TypeVar("T")
+C = TypeVar("C", bound=_Closable)
 
 
-def open_ledger(conf: cfg.ConfigOpts, stop: pool.Flag, *, create: bool = True) -> Ledger:
-    """The ledger of section [state].
+def open_state(
+    conf: cfg.ConfigOpts, stop: pool.Flag, *, create: bool = True
+) -> "Reopening[StateDatabase]":
+    """The state database of section [state].
 
     :param create: make the database if it is not there; a dry run does not.
     :raises ConfigError: the URL cannot be used.
@@ -25,24 +34,24 @@ def open_ledger(conf: cfg.ConfigOpts, stop: pool.Flag, *, create: bool = True) -
     """
     options = conf[config.STATE_SECTION]
     connection: str = options.connection
-    if not connection:
-        if options.required:
-            raise errors.ConfigError(
-                f"option connection in section [{config.STATE_SECTION}] is empty, and the state "
-                "database is required"
-            )
-        return NoLedger()
-    return ReopeningLedger(
-        lambda: SqlLedger(connection, stop, create=create), required=options.required and create
-    )
+    where = f"option connection in section [{config.STATE_SECTION}] is empty"
+    if not connection and options.required:
+        raise errors.ConfigError(f"{where}, and the state database is required")
+
+    def open_() -> StateDatabase:
+        if not connection:
+            raise errors.StateMissing(f"{where}: nothing is remembered")
+        return StateDatabase(connection, stop, create=create)
+
+    return Reopening(open_, required=options.required and create)
 
 
-class ReopeningLedger:
-    """Another ledger, opened again after a failure; meanwhile it remembers nothing.
+class Reopening(Generic[C]):
+    """What is opened again after a failure; meanwhile every question has its other answer.
 
     Each reason is said once, and that it works again.
 
-    :param required: failures are raised instead, and the next call opens again.
+    :param required: failures are raised instead, and the next question opens again.
     """
 
     #: Seconds for which a database that failed is left alone.
@@ -50,7 +59,7 @@ class ReopeningLedger:
 
     def __init__(
         self,
-        open_: Callable[[], Ledger],
+        open_: Callable[[], C],
         *,
         required: bool,
         clock: Callable[[], float] = time.monotonic,
@@ -58,41 +67,25 @@ class ReopeningLedger:
         self._open = open_
         self._required = required
         self._clock = clock
-        self._ledger: Ledger | None = None
+        self._opened: C | None = None
         self._not_before = clock()
         self._reason: str | None = None
-        self._ask(lambda _ledger: None, None)
+        self.ask(lambda _opened: None, None)
 
-    def of(self, keys: Collection[Key]) -> dict[int, Entry]:
-        return self._ask(lambda ledger: ledger.of(keys), {})
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used, as of the last question."""
+        return self._reason
 
-    def record(self, entries: Collection[Entry]) -> None:
-        self._ask(lambda ledger: ledger.record(entries), None)
-
-    def forget(self, keys: Collection[Key]) -> None:
-        self._ask(lambda ledger: ledger.forget(keys), None)
-
-    def entries(self, store: str | None = None, image: str | None = None) -> Iterator[Entry]:
-        none: list[Entry] = []
-        return iter(self._ask(lambda ledger: list(ledger.entries(store, image)), none))
-
-    def retry(
-        self, now: datetime.datetime, image: str | None = None, store: str | None = None
-    ) -> int:
-        return self._ask(lambda ledger: ledger.retry(now, image, store), 0)
-
-    def close(self) -> None:
-        if self._ledger:
-            self._ledger.close()
-
-    def _ask(self, question: Callable[[Ledger], T], otherwise: T) -> T:
-        if not self._ledger and not self._required and self._clock() < self._not_before:
+    def ask(self, question: Callable[[C], T], otherwise: T) -> T:
+        """The answer, or ``otherwise`` while it cannot be used."""
+        if not self._opened and not self._required and self._clock() < self._not_before:
             return otherwise
         # Before it is opened: another green thread may come by meanwhile.
         self._not_before = self._clock() + self.pause
         try:
-            ledger = self._ledger = self._ledger or self._open()
-            answer = question(ledger)
+            opened = self._opened = self._opened or self._open()
+            answer = question(opened)
         except errors.StateUnavailable as problem:
             self._lose()
             if self._required:
@@ -102,9 +95,13 @@ class ReopeningLedger:
         self._found()
         return answer
 
+    def close(self) -> None:
+        if self._opened:
+            self._opened.close()
+
     def _lose(self) -> None:
         self.close()
-        self._ledger = None
+        self._opened = None
         self._not_before = self._clock() + self.pause
 
     def _say_why(self, problem: errors.StateUnavailable) -> None:
@@ -121,3 +118,34 @@ class ReopeningLedger:
         if self._reason is not None:
             LOG.info("The state database can be used again")
             self._reason = None
+
+
+class ReopeningLedger(Generic[C]):
+    """The ledger in a database that may come and go; without it nothing is remembered."""
+
+    def __init__(self, state: Reopening[C], ledger_of: Callable[[C], Ledger]) -> None:
+        self._state = state
+        self._ledger_of = ledger_of
+
+    def of(self, keys: Collection[Key]) -> dict[int, Entry]:
+        return self._state.ask(lambda state: self._ledger_of(state).of(keys), {})
+
+    def record(self, entries: Collection[Entry]) -> None:
+        self._state.ask(lambda state: self._ledger_of(state).record(entries), None)
+
+    def forget(self, keys: Collection[Key]) -> None:
+        self._state.ask(lambda state: self._ledger_of(state).forget(keys), None)
+
+    def entries(self, store: str | None = None, image: str | None = None) -> Iterator[Entry]:
+        none: list[Entry] = []
+        return iter(
+            self._state.ask(lambda state: list(self._ledger_of(state).entries(store, image)), none)
+        )
+
+    def retry(
+        self, now: datetime.datetime, image: str | None = None, store: str | None = None
+    ) -> int:
+        return self._state.ask(lambda state: self._ledger_of(state).retry(now, image, store), 0)
+
+    def close(self) -> None:
+        self._state.close()

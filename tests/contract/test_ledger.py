@@ -9,19 +9,22 @@ from contract.ledger_contract import *  # noqa: F403
 from contract.ledger_contract import NewLedger
 from scrubber import pool
 from scrubber.state.base import Entry, Key
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
-from scrubber.state.opening import ReopeningLedger
+from scrubber.state.opening import Reopening, ReopeningLedger
 
 
 @pytest.fixture(params=["sqlite", "reopening", "fake"])
 def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
     def in_sqlite() -> SqlLedger:
-        return SqlLedger(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag())
+        return SqlLedger(StateDatabase(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag()))
 
     kept: dict[Key, Entry] = {}
     kinds: dict[str, NewLedger] = {
         "sqlite": in_sqlite,
-        "reopening": lambda: ReopeningLedger(in_sqlite, required=True),
+        "reopening": lambda: ReopeningLedger(
+            Reopening(in_sqlite, required=True), lambda ledger: ledger
+        ),
         "fake": lambda: FakeLedger(kept),
     }
     return kinds[request.param]

@@ -13,6 +13,7 @@ from lab.databases import Database, MariaDB, PostgreSQL, Servers
 from lab.ledger_writers import migrate_at_once, record_at_once
 from scrubber import errors, pool
 from scrubber.state.base import Ledger
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 SERVERS = [MariaDB.name, PostgreSQL.name]
@@ -40,17 +41,26 @@ def new_ledger(shared: Database) -> NewLedger:
     if tables(shared):
         with shared.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM scrubber_retries")
-    return lambda: SqlLedger(shared.url, pool.Flag())
+    return lambda: SqlLedger(StateDatabase(shared.url, pool.Flag()))
 
 
 @pytest.fixture
 def own_ledger(state: Database) -> Iterator[Ledger]:
-    with closing(SqlLedger(state.url, pool.Flag())) as ledger:
+    with closing(SqlLedger(StateDatabase(state.url, pool.Flag()))) as ledger:
         yield ledger
 
 
 def tables(database: Database) -> set[str]:
     return set(sa.inspect(database.engine).get_table_names())
+
+
+TABLES = {
+    "scrubber_processes",
+    "scrubber_retries",
+    "scrubber_runs",
+    "scrubber_stores",
+    "scrubber_version",
+}
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -60,18 +70,18 @@ def test_it_can_live_in_glances_own_database(server: str, new_database: NewDatab
         before = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
     others = tables(glance)
     for _ in range(2):
-        ledger = SqlLedger(glance.url, pool.Flag())
+        ledger = SqlLedger(StateDatabase(glance.url, pool.Flag()))
         ledger.record([an_entry()])
         assert list(ledger.entries()) == [an_entry()]
         ledger.close()
-    assert tables(glance) - others == {"scrubber_retries", "scrubber_version"}
+    assert tables(glance) - others == TABLES
     with glance.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == before
 
 
 def test_processes_that_start_together_migrate_once(state: Database) -> None:
     migrate_at_once(state.url, 4)
-    assert tables(state) == {"scrubber_retries", "scrubber_version"}
+    assert tables(state) == TABLES
     with state.engine.connect() as connection:
         assert len(connection.exec_driver_sql("SELECT * FROM scrubber_version").all()) == 1
 
@@ -89,7 +99,7 @@ def test_a_table_without_its_version_is_made_good(state: Database, own_ledger: L
     own_ledger.record([an_entry()])
     with state.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM scrubber_version")
-    again = SqlLedger(state.url, pool.Flag())
+    again = SqlLedger(StateDatabase(state.url, pool.Flag()))
     assert list(again.entries()) == [an_entry()]
     again.close()
 
@@ -98,7 +108,7 @@ def test_a_password_is_in_no_message(state: Database) -> None:
     url = sa.make_url(state.url)
     wrong = url.set(password="wrong-secret").render_as_string(hide_password=False)
     with pytest.raises(errors.StateUnavailable) as refused:
-        SqlLedger(wrong, pool.Flag())
+        SqlLedger(StateDatabase(wrong, pool.Flag()))
     message = str(refused.value)
     assert f"{url.database} at 127.0.0.1" in message
     assert "wrong-secret" not in message
@@ -119,10 +129,10 @@ def test_who_may_only_read_can_list(state: Database, own_ledger: Ledger) -> None
             on.exec_driver_sql(f"GRANT SELECT ON {state.name}.* TO reader@'127.0.0.1'")
     url = sa.make_url(state.url).set(username="reader", password="reader")
     reading = url.render_as_string(hide_password=False)
-    reader = SqlLedger(reading, pool.Flag(), create=False)
+    reader = SqlLedger(StateDatabase(reading, pool.Flag(), create=False))
     assert list(reader.entries()) == [an_entry()]
     with pytest.raises(errors.StateUnavailable, match="denied"):
         reader.retry(an_entry().trouble.next_try_at)
     reader.close()
     with pytest.raises(errors.StateUnavailable, match="denied"):
-        SqlLedger(reading, pool.Flag())
+        SqlLedger(StateDatabase(reading, pool.Flag()))

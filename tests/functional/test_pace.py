@@ -33,6 +33,7 @@ from lab.processes import free_port, wait_until
 from lab.s3 import Fault, Proxy, Reply, Request, S3Server
 from lab.swift import Swift
 from scrubber import pool
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 #: The store whose answers follow a script, and the one of files that is always well.
@@ -142,7 +143,7 @@ class World:
 
     def waiting(self) -> dict[str, int]:
         """The attempts by image, of all that the ledger holds."""
-        with closing(SqlLedger(self._state, pool.Flag(), create=False)) as ledger:
+        with closing(SqlLedger(StateDatabase(self._state, pool.Flag(), create=False))) as ledger:
             return {entry.image: entry.trouble.attempts for entry in ledger.entries()}
 
 

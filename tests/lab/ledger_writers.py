@@ -9,6 +9,7 @@ import datetime, sys
 from scrubber import pool
 from scrubber.planning.retry import Trouble
 from scrubber.state.base import Entry
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 url, number = sys.argv[1], int(sys.argv[2])
@@ -22,7 +23,7 @@ def batch(start):
 
 print("ready", flush=True)
 sys.stdin.readline()
-ledger = SqlLedger(url, pool.Flag())
+ledger = SqlLedger(StateDatabase(url, pool.Flag()))
 """
 
 _RECORD = """

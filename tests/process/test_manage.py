@@ -20,6 +20,7 @@ from process.program import HARD_TIMEOUT, Program, without_privileges_on_files
 from scrubber import pool
 from scrubber.reporting.report import utcnow
 from scrubber.state.base import Entry
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 MANAGE = shutil.which("scrubber-manage", path=str(Path(sys.executable).parent))
@@ -49,7 +50,7 @@ class Manage(Program):
             return {entry.location: entry for entry in ledger.entries()}
 
     def _ledger(self) -> SqlLedger:
-        return SqlLedger(f"sqlite:///{self.database}", pool.Flag())
+        return SqlLedger(StateDatabase(f"sqlite:///{self.database}", pool.Flag()))
 
 
 @pytest.fixture

@@ -58,8 +58,9 @@ ROOMS = [
             "scrubber.config",
             "scrubber.pool",
             "scrubber.sql",
-            # Pure: what is remembered of a failure.
+            # Pure: what is remembered of a failure, and what an operator may order.
             "scrubber.planning.retry",
+            "scrubber.orders",
         },
     ),
     ("scrubber.pool", set()),

@@ -14,6 +14,7 @@ from scrubber import manage as program
 from scrubber import pool
 from scrubber.reporting.report import utcnow
 from scrubber.state.base import Entry
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J \u202egnp.exe\r\nnext"
@@ -57,7 +58,7 @@ class Manage:
             return {entry.location: entry for entry in ledger.entries()}
 
     def _ledger(self) -> SqlLedger:
-        return SqlLedger(f"sqlite:///{self.database}", pool.Flag())
+        return SqlLedger(StateDatabase(f"sqlite:///{self.database}", pool.Flag()))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from scrubber.model import Selection
 from scrubber.planning.retry import Patience
 from scrubber.reporting.report import Report, utcnow
 from scrubber.state.base import Entry
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
@@ -29,7 +30,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A scene with a ledger; chance always draws the longest wait."""
     monkeypatch.setattr("random.random", lambda: 1.0)
     scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow"), patience=Patience(attempts=2))
-    scene.ledger = SqlLedger(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag())
+    scene.ledger = SqlLedger(StateDatabase(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag()))
     yield scene
     scene.ledger.close()
 

@@ -11,13 +11,14 @@ import pytest
 
 from contract.ledger_contract import an_entry
 from scrubber import errors, pool
-from scrubber.state.ledger import SqlLedger, StateDatabase
+from scrubber.state.database import StateDatabase
+from scrubber.state.ledger import SqlLedger
 
 NOON = datetime.datetime(2026, 1, 1, 12)
 
 
 def a_ledger(path: Path, **options: bool) -> SqlLedger:
-    return SqlLedger(f"sqlite:///{path}", pool.Flag(), **options)
+    return SqlLedger(StateDatabase(f"sqlite:///{path}", pool.Flag(), **options))
 
 
 @pytest.fixture
@@ -77,16 +78,16 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     url = URL.create("sqlite", database=str(tmp_path / name)).render_as_string()
     if "?" in name:
         url = url.replace("a?b", "a%3Fb")
-    with closing(SqlLedger(url, pool.Flag())) as ledger:
+    with closing(SqlLedger(StateDatabase(url, pool.Flag()))) as ledger:
         ledger.record([an_entry()])
     assert len(list(tmp_path.iterdir())) == 1
-    with closing(SqlLedger(url, pool.Flag(), create=False)) as ledger:
+    with closing(SqlLedger(StateDatabase(url, pool.Flag(), create=False))) as ledger:
         assert list(ledger.entries()) == [an_entry()]
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_ledger_in_memory(url: str) -> None:
-    with closing(SqlLedger(url, pool.Flag())) as ledger:
+    with closing(SqlLedger(StateDatabase(url, pool.Flag()))) as ledger:
         ledger.record([an_entry()])
         assert list(ledger.entries()) == [an_entry()]
 
@@ -150,7 +151,7 @@ def test_a_database_that_cannot_be_used_says_why_and_what_to_do(
 ) -> None:
     damage(full)
     with pytest.raises(errors.StateUnavailable) as refused:
-        a_ledger(full)
+        a_ledger(full).record([an_entry()])
     message = str(refused.value)
     for word in [str(full), *words]:
         assert word in message
@@ -216,7 +217,7 @@ BAD_URLS = ["nonsense", "oracle://secret@db/x", "mysql+mysqldb://u:secret@db/x",
 @pytest.mark.parametrize("url", BAD_URLS)
 def test_a_url_that_cannot_be_used_is_a_mistake_of_the_configuration(url: str) -> None:
     with pytest.raises(errors.ConfigError, match=r"connection in section \[state\]") as refused:
-        SqlLedger(url, pool.Flag())
+        SqlLedger(StateDatabase(url, pool.Flag()))
     assert "secret" not in str(refused.value)
 
 

@@ -12,8 +12,9 @@ from contract.fake_ledger import FakeLedger
 from contract.ledger_contract import NOON, an_entry
 from scrubber import config, errors, pool
 from scrubber.state.base import Entry, Key, Ledger, NoLedger
-from scrubber.state.ledger import SqlLedger, StateDatabase
-from scrubber.state.opening import ReopeningLedger, open_ledger
+from scrubber.state.database import StateDatabase
+from scrubber.state.ledger import SqlLedger
+from scrubber.state.opening import Reopening, ReopeningLedger, open_state
 
 KEY = an_entry().key
 
@@ -54,6 +55,19 @@ class Fragile(FakeLedger):
             raise errors.StateUnavailable(self.problem)
 
 
+def reopening(
+    open_: Callable[[], Fragile], required: bool, clock: Callable[[], float]
+) -> ReopeningLedger[Fragile]:
+    state = Reopening(open_, required=required, clock=clock)
+    return ReopeningLedger(state, lambda opened: opened)
+
+
+def open_ledger(
+    conf: cfg.ConfigOpts, stop: pool.Flag, create: bool = True
+) -> ReopeningLedger[StateDatabase]:
+    return ReopeningLedger(open_state(conf, stop, create=create), SqlLedger)
+
+
 class Clock:
     now = 1000.0
 
@@ -72,8 +86,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(fragile: Fragile, clock: Clock) -> ReopeningLedger:
-    return ReopeningLedger(fragile.open, required=False, clock=clock)
+def ledger(fragile: Fragile, clock: Clock) -> ReopeningLedger[Fragile]:
+    return reopening(fragile.open, False, clock)
 
 
 @pytest.fixture
@@ -103,7 +117,7 @@ CALLS: Calls = [
 @pytest.mark.parametrize(("call", "otherwise"), CALLS)
 def test_a_failure_stops_nothing(
     fragile: Fragile,
-    ledger: ReopeningLedger,
+    ledger: ReopeningLedger[Fragile],
     warnings: Callable[[], list[str]],
     call: Callable[[Ledger], object],
     otherwise: object,
@@ -127,7 +141,10 @@ def test_no_ledger_answers_as_one_that_failed(
 
 
 def test_a_reason_is_said_once_until_it_changes_or_goes(
-    fragile: Fragile, ledger: ReopeningLedger, clock: Clock, warnings: Callable[[], list[str]]
+    fragile: Fragile,
+    ledger: ReopeningLedger[Fragile],
+    clock: Clock,
+    warnings: Callable[[], list[str]],
 ) -> None:
     story = [
         # what the database says; whether something is told
@@ -142,13 +159,13 @@ def test_a_reason_is_said_once_until_it_changes_or_goes(
     ]
     for problem, told in story:
         fragile.problem = problem
-        clock.now += ledger.pause
+        clock.now += Reopening.pause
         ledger.of([KEY])
         assert len(warnings()) == told, (problem, told)
 
 
 def test_a_database_that_failed_is_left_alone_for_a_while(
-    fragile: Fragile, ledger: ReopeningLedger, clock: Clock
+    fragile: Fragile, ledger: ReopeningLedger[Fragile], clock: Clock
 ) -> None:
     """Each page of a run would wait for it otherwise."""
     assert fragile.opened == 1
@@ -159,20 +176,20 @@ def test_a_database_that_failed_is_left_alone_for_a_while(
         ledger.of([KEY])
         ledger.record([an_entry()])
     assert fragile.opened == 1
-    clock.now += ledger.pause
+    clock.now += Reopening.pause
     ledger.of([KEY])
     ledger.of([KEY])
     assert fragile.opened == 2
 
 
 def test_it_is_opened_again_and_remembers(
-    fragile: Fragile, ledger: ReopeningLedger, clock: Clock
+    fragile: Fragile, ledger: ReopeningLedger[Fragile], clock: Clock
 ) -> None:
     ledger.record([an_entry()])
     fragile.problem = "no answer"
     assert ledger.of([KEY]) == {}
     fragile.problem = None
-    clock.now += ledger.pause
+    clock.now += Reopening.pause
     assert ledger.of([KEY]) == {1: an_entry()}
 
 
@@ -180,11 +197,11 @@ def test_one_that_is_not_there_at_start_may_come(
     fragile: Fragile, clock: Clock, warnings: Callable[[], list[str]]
 ) -> None:
     fragile.problem = "connection refused"
-    ledger = ReopeningLedger(fragile.open, required=False, clock=clock)
+    ledger = reopening(fragile.open, False, clock)
     assert len(warnings()) == 1
     ledger.record([an_entry()])
     fragile.problem = None
-    clock.now += ledger.pause
+    clock.now += Reopening.pause
     ledger.record([an_entry()])
     assert ledger.of([KEY]) == {1: an_entry()}
     ledger.close()
@@ -201,8 +218,8 @@ def test_green_threads_do_not_open_it_twice(clock: Clock) -> None:
             raise errors.StateUnavailable("not yet")
         return opened[-1]
 
-    ledger = ReopeningLedger(open_slowly, required=False, clock=clock)
-    clock.now += ledger.pause
+    ledger = reopening(open_slowly, False, clock)
+    clock.now += Reopening.pause
     tasks = [pool.Task(ledger.of, [KEY]) for _ in range(5)]
     for task in tasks:
         task.join()
@@ -218,9 +235,9 @@ def test_what_is_required_is_missed_loudly(
 ) -> None:
     fragile.problem = "disk full"
     with pytest.raises(errors.StateUnavailable, match="disk full"):
-        ReopeningLedger(fragile.open, required=True, clock=clock)
+        reopening(fragile.open, True, clock)
     fragile.problem = None
-    ledger = ReopeningLedger(fragile.open, required=True, clock=clock)
+    ledger = reopening(fragile.open, True, clock)
     ledger.record([an_entry()])
     fragile.problem = "disk full"
     for _ in range(2):
@@ -281,7 +298,7 @@ def corrupt(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    ledger = SqlLedger(f"sqlite:///{path}", pool.Flag())
+    ledger = SqlLedger(StateDatabase(f"sqlite:///{path}", pool.Flag()))
     ledger._database.write(
         lambda connection: connection.exec_driver_sql(
             "UPDATE scrubber_version SET version_num = '9999'"
@@ -329,7 +346,7 @@ def test_a_file_that_vanishes_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr(StateDatabase, "patience", 0.05)
-    monkeypatch.setattr(ReopeningLedger, "pause", 0.0)
+    monkeypatch.setattr(Reopening, "pause", 0.0)
     path = tmp_path / "state.sqlite"
     ledger = open_ledger(a_configuration(tmp_path, f"sqlite:///{path}"), pool.Flag())
     ledger.record([an_entry()])

@@ -12,27 +12,31 @@ from alembic.script import ScriptDirectory
 from contract.ledger_contract import an_entry
 from scrubber import errors, pool
 from scrubber.state import versions
+from scrubber.state.activity import PROCESSES, RUNS, STORES
+from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import RETRIES, SqlLedger
 
-SECOND = """
+NEWEST = versions._known(versions.MIGRATIONS)[-1]
+
+NEXT = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9001"
+down_revision = "{NEWEST}"
 
 
 def upgrade():
     op.add_column("scrubber_retries", sa.Column("note", sa.String(20), server_default="unread"))
     op.execute("UPDATE scrubber_retries SET note = 'old'")
-    op.create_table("scrubber_runs", sa.Column("id", sa.Integer, primary_key=True))
+    op.create_table("scrubber_later", sa.Column("id", sa.Integer, primary_key=True))
 """
 
-THIRD = """
+ONE_MORE = """
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "9002"
+down_revision = "9001"
 
 
 def upgrade():
@@ -53,12 +57,14 @@ def later(tmp_path: Path) -> Path:
     shutil.copytree(
         versions.MIGRATIONS, directory, ignore=shutil.ignore_patterns("__pycache__", "__init__.py")
     )
-    (directory / "v0002_notes.py").write_text(SECOND)
+    (directory / "v9001_notes.py").write_text(NEXT)
     return directory
 
 
 def a_ledger(path: Path, migrations: Path = versions.MIGRATIONS, create: bool = True) -> SqlLedger:
-    return SqlLedger(f"sqlite:///{path}", pool.Flag(), create=create, migrations=migrations)
+    return SqlLedger(
+        StateDatabase(f"sqlite:///{path}", pool.Flag(), create=create, migrations=migrations)
+    )
 
 
 def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
@@ -73,12 +79,12 @@ def version(path: Path) -> list[tuple[object, ...]]:
 def test_a_new_database_has_the_newest_version_and_keeps_it(path: Path) -> None:
     for _ in range(2):
         a_ledger(path).close()
-        assert version(path) == [("0001",)]
+        assert version(path) == [(NEWEST,)]
 
 
-def test_the_tables_are_those_that_the_ledger_uses(path: Path) -> None:
+@pytest.mark.parametrize("table", [RETRIES, RUNS, PROCESSES, STORES], ids=lambda table: table.name)
+def test_the_tables_are_those_that_are_used(path: Path, table: sa.Table) -> None:
     a_ledger(path).close()
-    (table,) = [RETRIES]
     found = sa.inspect(sa.create_engine(f"sqlite:///{path}")).get_columns(table.name)
     assert [column["name"] for column in found] == [column.name for column in table.columns]
     for real, ours in zip(found, table.columns, strict=True):
@@ -92,14 +98,14 @@ def test_an_upgrade_keeps_what_was_remembered(path: Path, later: Path, create: b
         ledger.record(entries)
     with closing(a_ledger(path, later, create)) as ledger:
         assert list(ledger.entries()) == entries
-    assert version(path) == [("0002",)]
+    assert version(path) == [("9001",)]
     assert rows(path, "SELECT note FROM scrubber_retries") == [("old",), ("old",)]
 
 
 def test_a_new_database_takes_all_the_steps(path: Path, later: Path) -> None:
     a_ledger(path, later).close()
-    assert version(path) == [("0002",)]
-    assert rows(path, "SELECT * FROM scrubber_runs") == []
+    assert version(path) == [("9001",)]
+    assert rows(path, "SELECT * FROM scrubber_later") == []
 
 
 def test_a_steps_file_begins_with_its_version() -> None:
@@ -125,7 +131,9 @@ def test_a_newer_version_is_refused_and_left_as_it_is(path: Path, later: Path) -
         ledger.record([an_entry()])
     before = path.read_bytes()
     for create in (True, False):
-        with pytest.raises(errors.StateUnavailable, match=r"0002.*up to 0001: upgrade") as refused:
+        with pytest.raises(
+            errors.StateUnavailable, match=rf"9001.*up to {NEWEST}: upgrade"
+        ) as refused:
             a_ledger(path, create=create)
         assert str(path) in str(refused.value)
     assert path.read_bytes() == before
@@ -135,12 +143,12 @@ def test_a_step_that_fails_leaves_the_former_version(path: Path, later: Path) ->
     with closing(a_ledger(path, later)) as ledger:
         ledger.record([an_entry()])
     before = rows(path, "SELECT note FROM scrubber_retries")
-    broken = later / "v0003_broken.py"
-    broken.write_text(THIRD)
+    broken = later / "v9002_broken.py"
+    broken.write_text(ONE_MORE)
     with pytest.raises(errors.StateUnavailable, match="no such table: nowhere"):
         a_ledger(path, later)
     assert rows(path, "SELECT note FROM scrubber_retries") == before
-    assert version(path) == [("0002",)]
+    assert version(path) == [("9001",)]
     broken.unlink()
     with closing(a_ledger(path, later)) as ledger:
         assert list(ledger.entries()) == [an_entry()]
@@ -152,7 +160,7 @@ def test_a_crash_between_a_table_and_its_version_is_made_good(path: Path) -> Non
     rows(path, "DELETE FROM scrubber_version")
     with closing(a_ledger(path)) as ledger:
         assert list(ledger.entries()) == [an_entry()]
-    assert version(path) == [("0001",)]
+    assert version(path) == [(NEWEST,)]
 
 
 def test_who_may_only_read_needs_no_lock_when_nothing_is_to_be_done(path: Path) -> None:
