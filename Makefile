@@ -16,10 +16,10 @@ unit: $(TOX) ## tests that need no servers
 	$(RUN) -e unit
 
 functional: $(TOX) ## tests against real Glance, databases and stores
-	$(RUN) -e glance,stores,functional
+	$(RUN) -e glance,keystone,stores,functional
 
 test: $(TOX) ## lint, unit and functional
-	$(RUN) -e glance,stores,lint,unit,functional
+	$(RUN) -e glance,keystone,stores,lint,unit,functional
 
 demo: $(TOX) ## a scene played against a real Glance
 	$(RUN) -e glance,demo
@@ -34,7 +34,7 @@ sample: $(TOX) ## write etc/scrubber.conf.sample
 	$(RUN) -e sample
 
 servers: $(TOX) ## only install the real Glance, Swift and S3 that tests, demo and bench use
-	$(RUN) -e glance,stores
+	$(RUN) -e glance,keystone,stores
 
 $(TOX):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

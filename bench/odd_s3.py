@@ -7,7 +7,10 @@ KIND is ``hanging`` or ``throttled`` (always asks for patience, never says for h
 import asyncio
 import sys
 
-OK = b'HTTP/1.1 200 OK\r\nContent-Length: 64\r\nETag: "x"\r\n\r\n'
+OK = (
+    b'HTTP/1.1 200 OK\r\nContent-Length: 64\r\nETag: "x"\r\n'
+    b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+)
 LISTING = b"<ListBucketResult><Contents><Key>one</Key><Size>64</Size></Contents></ListBucketResult>"
 LISTED = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(LISTING), LISTING)
 SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"

@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Self
 
 from bench import backlog
 from bench.backlog import SIZE
-from functional.ceph_pools import CephPool
-from functional.swift_accounts import reference, write_references
 from lab.ceph import Ceph
+from lab.ceph_pools import CephPool
 from lab.glance import Backend
 from lab.processes import LOCALHOST, Child, accepts_connections, free_port
 from lab.s3 import S3Account, S3Server
 from lab.swift import TESTER, Account, Swift
+from lab.swift_stores import reference, write_references
 
 NAME = "images"
 SEGMENTS = 10

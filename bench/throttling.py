@@ -262,24 +262,31 @@ def timed(file: Path, files: Path, images: int) -> dict[str, Any]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    begun = emptied = 0.0
+    begun = emptied = cpu = 0.0
     while not emptied:
         left = len(os.listdir(files)) - 100
         now = time.perf_counter() - started
         if left < images and not begun:
-            begun = now
+            begun, cpu = now, cpu_seconds(process.pid)
         if left == 0 or process.poll() is not None:
-            emptied = now
+            emptied, cpu = now, cpu_seconds(process.pid) - cpu
         time.sleep(0.01)
     output, _ = process.communicate()
     document = json.loads(output)
     return {
         "first_delete": begun,
         "emptied": emptied,
+        "cpu": cpu,
         "ended": time.perf_counter() - started,
         "exit": process.returncode,
         "why": next(iter(document["stopped_stores"].values()), ""),
     }
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processors, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def say_stuck(images: int, waiting: int, kinds: list[str], repeat: int, call_timeout: int) -> None:
@@ -300,13 +307,14 @@ def say_stuck(images: int, waiting: int, kinds: list[str], repeat: int, call_tim
         for _ in range(repeat):
             for kind, of_kind in runs.items():
                 of_kind.append(measure(server, kind, images, waiting, options))
-        alone = 0.0
+        alone = alone_cpu = 0.0
         for kind, of_kind in runs.items():
             best = min(of_kind, key=lambda run: run["emptied"] - run["first_delete"])
-            work = best["emptied"] - best["first_delete"]
-            alone = alone or work
+            work, cpu = best["emptied"] - best["first_delete"], min(at["cpu"] for at in of_kind)
+            alone, alone_cpu = alone or work, alone_cpu or cpu
             print(
-                f"  {kind}: {images / work:,.0f}/s, {alone / work:.0%} of alone; first delete "
+                f"  {kind}: {images / work:,.0f}/s, {alone / work:.0%} of alone; "
+                f"{cpu / images * 1e6:.0f} us of CPU each, {cpu / alone_cpu:.0%}; first delete "
                 f"after {best['first_delete']:.1f} s, empty after {best['emptied']:.1f} s, run "
                 f"ended after {best['ended']:.1f} s, exit {best['exit']} {best['why']}",
                 flush=True,

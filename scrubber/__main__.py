@@ -4,8 +4,9 @@ import io
 import signal
 import sys
 
-# Until the program listens, a reload signal must not kill it.
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# Until the program listens, a signal that asks for no end must not bring it.
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
 
 
 def main() -> int:

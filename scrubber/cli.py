@@ -8,35 +8,28 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from scrubber import config, errors, pool, service
-from scrubber.health import Healths
-from scrubber.model import Selection
-from scrubber.planning.due import Ages
-from scrubber.planning.proof import Thresholds
-from scrubber.planning.retry import Patience
-from scrubber.reporting import report as reports
+from scrubber import config, errors, pool, service, signals, systemd
+from scrubber.model import Backlog
+from scrubber.planning.wakeups import Trigger
+from scrubber.process import Process
 from scrubber.reporting import text
+from scrubber.reporting.audit import AuditTrail, open_trail
+from scrubber.reporting.document import print_report
+from scrubber.reporting.report import Report
 from scrubber.restore import Restored, Restorer
-from scrubber.run import Run, Settings
-from scrubber.sources.database import DatabaseSource
-from scrubber.sources.engine import Engine
-from scrubber.sources.rehearsal import RehearsalSource
-from scrubber.sources.restoring import RestoringSource
-from scrubber.state.base import Ledger, NoLedger
-from scrubber.state.ledger import SqlLedger
-from scrubber.state.opening import ReopeningLedger, open_state
+from scrubber.sources.opening import open_for_restore
 from scrubber.stores import registry
-from scrubber.stores.rehearsal import RehearsalDriver
+
+if TYPE_CHECKING:
+    from scrubber.admin.server import Server
 
 LOG = logging.getLogger(__name__)
-
-S = TypeVar("S", bound=DatabaseSource)
 
 DONE, COULD_NOT_RUN, LEFT_SOMETHING = 0, 1, 3
 
@@ -46,9 +39,6 @@ _EXIT_STATUS = {
     "cancelled": LEFT_SOMETHING,
     "failed": COULD_NOT_RUN,
 }
-
-#: So long a database that takes connections and then says nothing is waited for at start.
-_START_SECONDS = 12.0
 
 # What glance-scrubber says, word for word: scripts look for it.
 _RESTORE_AND_DAEMON = (
@@ -67,10 +57,11 @@ def main(argv: Sequence[str]) -> int:
         conf = config.load(argv)
         config.setup_logging(conf)
         _check_combination(conf)
-        with ExitStack() as stack:
-            program = Program(conf, argv)
-            stack.callback(program.close)
-            status = program.main()
+        with (
+            closing(open_trail(conf, is_daemon=_is_daemon(conf))) as audit,
+            closing(Process(conf, argv, audit)) as process,
+        ):
+            status = _main(process, audit)
             print(end="", flush=True)  # a full disk may show only now
             return status
     except errors.ScrubberError as error:
@@ -123,155 +114,166 @@ def _check_combination(conf: cfg.ConfigOpts) -> None:
         raise errors.ConfigError("--dry-run and --restore should not be set together")
 
 
-def settings(conf: cfg.ConfigOpts) -> Settings:
-    """The options of a run as they are now."""
-    ours = conf[config.PROJECT]
-    return Settings(
-        ages=Ages(conf.scrub_time, ours.removed_location_age),
-        claim_lease=ours.claim_lease,
-        call_timeout=ours.call_timeout,
-        page_size=ours.page_size,
-        thresholds=Thresholds(ours.missing_threshold_count, ours.missing_threshold_percent),
-        ignore_unreadable_live=ours.unreadable_live == "ignore",
-        shutdown_timeout=ours.graceful_shutdown_timeout,
-        patience=Patience(ours.retry_base, ours.retry_cap, ours.retry_attempts),
+def _is_daemon(conf: cfg.ConfigOpts) -> bool:
+    return bool(conf.daemon and not conf.dry_run and not conf.restore)
+
+
+def _main(process: Process, audit: AuditTrail) -> int:
+    """Do what the command line says, until it is done or a signal ends it."""
+    conf = process.conf
+    if conf.restore:
+        return _restore(process, conf.restore)
+    notifier = systemd.Notifier()
+    is_daemon = _is_daemon(conf)
+    daemon = _daemon(process)
+
+    def reload() -> None:
+        with notifier.reloading():
+            signals.reloader(process.reload)()
+
+    def run_now() -> None:
+        if is_daemon:
+            daemon.run_now(Trigger.SIGNAL)
+
+    handlers = signals.Handlers(
+        process.stop,
+        grace=lambda: conf[config.PROJECT].graceful_shutdown_timeout,
+        reload=reload,
+        run_now=run_now,
+    )
+    try:
+        process.open()
+        if not is_daemon:
+            return _once(process)
+        _serve(process, daemon, notifier, audit)
+        return DONE
+    finally:
+        handlers.close()
+        notifier.close()
+
+
+# Once ---------------------------------------------------------------------------------------
+
+
+def _once(process: Process) -> int:
+    conf = process.conf
+    if not conf.dry_run:
+        process.steer(doing=lambda: {"state": "running"}, run_now=lambda: None)
+    run = process.new_run("once")
+    report = run.report
+    if conf.format == "text" and _on_terminal():
+        with_progress(report, lambda: process.execute(run))
+    else:
+        process.execute(run)
+    if report.failure:
+        print(f"ERROR: {report.failure}", file=sys.stderr)
+    if conf.format == "json":
+        print_json(report.as_dict())
+    elif _on_terminal() or report.rehearsal:
+        print_report(report)
+    else:
+        print(text.summary(report))
+    return _EXIT_STATUS[report.status]
+
+
+# Daemon -------------------------------------------------------------------------------------
+
+
+def _daemon(process: Process) -> service.Daemon:
+    conf = process.conf
+
+    def backlog(older: float, younger: float) -> Backlog:
+        assert process.source is not None, "asked after the first run only"
+        return process.source.backlog(older, younger)
+
+    lookout = service.Lookout(
+        backlog,
+        process.stores.drivers.values(),
+        triggers=lambda: service.triggers(conf),
+        scrub_time=lambda: conf.scrub_time,
+    )
+    return service.Daemon(
+        execute=lambda trigger: process.execute(process.new_run(trigger)),
+        cancel=process.cancel,
+        schedule=lambda: service.schedule(conf),
+        stop=process.stop,
+        changed=process.slots.changed,
+        pauses=process.orders,
+        look_out=lookout.look,
+        look_interval=lambda: conf[config.PROJECT].trigger_interval,
+        on_report=lambda report: _print_if_json(conf, report),
     )
 
 
-class Program:
-    """One process: its configuration, its connections, and what it was asked to do."""
+def _serve(
+    process: Process, daemon: service.Daemon, notifier: systemd.Notifier, audit: AuditTrail
+) -> None:
+    def line() -> str:
+        return service.status_line(daemon.status(), process.run.report if process.run else None)
 
-    def __init__(self, conf: cfg.ConfigOpts, argv: Sequence[str]) -> None:
-        self._conf = conf
-        self._argv = argv
-        self._slots = pool.Pool(conf.scrub_pool_size)
-        self._stop = pool.Flag(self._slots.changed)
-        self._stores = registry.build(conf)
-        # One store that hangs must not hold the threads of all others.
-        pool.native_threads(conf.scrub_pool_size * len(self._stores.drivers))
-        self._healths = Healths()
-        self._check_store_names()
-        self._engine = Engine(conf.database, self._stop)
-        self._ledger: Ledger = NoLedger()
+    process.steer(
+        doing=lambda: daemon.status().as_dict() | {"text": line()}, run_now=daemon.run_now
+    )
+    with ExitStack() as stack:
+        stack.callback(systemd.Reporter(notifier, line, process.stop).close)
+        if server := _admin(process, daemon, audit, line):
+            stack.callback(server.close)
+        service.try_stores(process.stores.drivers.values())
+        notifier.ready()
+        daemon.serve()
 
-    def _check_store_names(self) -> None:
-        for option in ("store", "accept_missing"):
-            for name in conf_list(self._conf, option):
-                if not self._stores.knows(name):
-                    flag = option.replace("_", "-")
-                    raise errors.ConfigError(
-                        f"--{flag} {name}: no such store; configured are "
-                        f"{', '.join(self._stores.names)}"
-                    )
 
-    def main(self) -> int:
-        if self._conf.restore:
-            return self._restore(self._conf.restore)
-        stopping = service.Stopping(
-            self._stop,
-            grace=lambda: self._conf[config.PROJECT].graceful_shutdown_timeout,
-            reload=service.reloader(self._reload),
-        )
-        try:
-            source = self._source(RehearsalSource if self._conf.dry_run else DatabaseSource)
-            state = open_state(self._conf, self._stop, create=not self._conf.dry_run)
-            self._ledger = ReopeningLedger(state, SqlLedger)
-            if self._conf.dry_run or not self._conf.daemon:
-                return self._once(source)
-            service.serve(
-                run_once=lambda: self._run(source),
-                wakeup_time=lambda: self._conf.wakeup_time,
-                stop=self._stop,
-                changed=self._slots.changed,
-                on_report=self._print_if_json,
-            )
-            return DONE
-        finally:
-            stopping.close()
+def _admin(
+    process: Process, daemon: service.Daemon, audit: AuditTrail, line: Callable[[], str]
+) -> "Server | None":
+    """The admin API, if there is to be one."""
+    if process.conf[config.ADMIN_SECTION].listen is None:
+        return None
+    # Only where it is served: it takes a while to import.
+    from scrubber.admin.server import open_server
+    from scrubber.control import ProcessControl
 
-    def close(self) -> None:
-        self._stores.close()
-        self._ledger.close()
-        self._engine.close()
+    control = ProcessControl(process, daemon, audit, line)
+    control.server = open_server(process.conf, control)
+    return control.server
 
-    def _source(self, kind: type[S]) -> S:
-        source = kind(self._engine, self._conf.metadata_encryption_key)
-        # At start a database that is down is said at once, not after half a minute.
-        self._engine.patience, patience = 0.0, self._engine.patience
-        try:
-            pool.within(_START_SECONDS, source.check)
-        except TimeoutError as late:
-            raise errors.SourceUnavailable(f"the database does not answer: {late}") from None
-        self._engine.patience = patience
-        return source
 
-    def _reload(self) -> None:
-        config.reload(self._conf, self._argv, registry.check)
-        self._slots.resize(self._conf.scrub_pool_size)
+def _print_if_json(conf: cfg.ConfigOpts, report: Report) -> None:
+    if conf.format == "json":
+        print_json(report.as_dict(), indent=None)
 
-    # One run --------------------------------------------------------------------------
 
-    def _run(self, source: DatabaseSource) -> reports.Report:
-        report = reports.Report(reports.utcnow, rehearsal=self._conf.dry_run)
-        return self._new_run(source, report).execute()
+# Restore ------------------------------------------------------------------------------------
 
-    def _new_run(self, source: DatabaseSource, report: reports.Report) -> Run:
-        stores = self._stores
-        if self._conf.dry_run:
-            stores = stores.replaced_by(RehearsalDriver)
-        return Run(
-            source,
-            stores,
-            self._slots,
-            self._stop,
-            report,
-            settings=lambda: settings(self._conf),
-            selection=Selection(
-                images=frozenset(conf_list(self._conf, "image")),
-                stores=frozenset(conf_list(self._conf, "store")),
-                owners=frozenset(conf_list(self._conf, "owner")),
-            ),
-            accept_missing=frozenset(conf_list(self._conf, "accept_missing")),
-            healths=self._healths,
-            ledger=self._ledger,
-        )
 
-    def _once(self, source: DatabaseSource) -> int:
-        report = reports.Report(reports.utcnow, rehearsal=self._conf.dry_run)
-        run = self._new_run(source, report)
-        if self._conf.format == "text" and _on_terminal():
-            with_progress(report, run.execute)
-        else:
-            run.execute()
-        if report.failure:
-            print(f"ERROR: {report.failure}", file=sys.stderr)
-        if self._conf.format == "json":
-            print_json(report.as_dict())
-        elif _on_terminal() or report.rehearsal:
-            text.print_report(report)
-        else:
-            print(text.summary(report))
-        return _EXIT_STATUS[report.status]
+def _restore(process: Process, image: str) -> int:
+    conf = process.conf
+    ours = conf[config.PROJECT]
+    if ours.source == registry.GLANCE_API:
+        return _unmark(process, image)
+    source = process.source = open_for_restore(conf, process.stop)
+    restorer = Restorer(source, process.stores, ours.claim_lease, ours.call_timeout)
+    restored = restorer.restore(image, wait=conf.wait, force=conf.force)
+    for warning in restored.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if conf.format == "json":
+        print_json(restored.as_dict())
+    else:
+        print(_restored_line(restored))
+    return DONE
 
-    def _print_if_json(self, report: reports.Report) -> None:
-        if self._conf.format == "json":
-            print_json(report.as_dict(), indent=None)
 
-    # Restore --------------------------------------------------------------------------
+def _unmark(process: Process, image: str) -> int:
+    """Through Glance's API: what is not deleted yet is given back by taking its tag away."""
+    from scrubber.sources import glance_api
 
-    def _restore(self, image: str) -> int:
-        ours = self._conf[config.PROJECT]
-        restorer = Restorer(
-            self._source(RestoringSource), self._stores, ours.claim_lease, ours.call_timeout
-        )
-        restored = restorer.restore(image, wait=self._conf.wait, force=self._conf.force)
-        for warning in restored.warnings:
-            print(f"WARNING: {warning}", file=sys.stderr)
-        if self._conf.format == "json":
-            print_json(restored.as_dict())
-        else:
-            print(_restored_line(restored))
-        return DONE
+    source = process.source = glance_api.open_source(process.conf, process.stop)
+    source.unmark(image)
+    if process.conf.format == "json":
+        print_json({"status": "succeeded", "image": image})
+    else:
+        print(f"Image {image} is not marked for deletion any more.")
+    return DONE
 
 
 def _restored_line(restored: Restored) -> str:
@@ -279,16 +281,11 @@ def _restored_line(restored: Restored) -> str:
     return f"Image {restored.image} is active again, with its bytes in {stores}."
 
 
-def conf_list(conf: cfg.ConfigOpts, option: str) -> list[str]:
-    values: list[str] = conf[option]
-    return values
-
-
 def print_json(document: dict[str, Any], indent: int | None = 2) -> None:
     print(json.dumps(document, indent=indent), flush=True)
 
 
-def with_progress(report: reports.Report, execute: Callable[[], object]) -> None:
+def with_progress(report: Report, execute: Callable[[], object]) -> None:
     """Execute with a line on the terminal that says how far it is."""
     line = text.ProgressLine(lambda: text.progress(report))
 

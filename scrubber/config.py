@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 from oslo_db import options as db_options
 from oslo_log import log
 
-from scrubber import __version__, arguments, errors
+from scrubber import __version__, arguments, errors, units
+from scrubber.admin import address
 
 PROJECT = "scrubber"
 
@@ -114,6 +115,13 @@ CLI_OPTS = [
 ]
 
 SCRUBBER_OPTS = [
+    cfg.StrOpt(
+        "source",
+        default="database",
+        help="Where deleted images come from: database, Glance's own, which alone knows what is "
+        "pending_delete; or glance_api, for operators without it: images that carry retire_tag of "
+        "section [glance] are deleted through Glance's API.",
+    ),
     cfg.IntOpt(
         "claim_lease",
         default=300,
@@ -199,6 +207,65 @@ SCRUBBER_OPTS = [
         help="What to do when a live location cannot be read (wrong metadata_encryption_key).",
     ),
     cfg.IntOpt(
+        "wakeup_jitter",
+        default=5,
+        min=0,
+        max=100,
+        mutable=True,
+        help="By so many percent of wakeup_time a daemon wakes up earlier or later, so that those "
+        "which were started together do not stay together. 0 keeps to wakeup_time; 100 is "
+        "anything from at once to twice of it.",
+    ),
+    cfg.Opt(
+        "scrub_window",
+        type=units.QuietHours(),
+        mutable=True,
+        sample_default="22:00-06:00 Europe/Berlin",
+        help="Quiet hours: a daemon runs only between these times of each day, in this time zone "
+        "(without one, in this host's). A run that is still going on at the end is told to end, "
+        "and what it leaves goes on at the next start. Runs that somebody asks for (SIGUSR1, "
+        "scrubber-manage run-now) go on at any time. Empty: the whole day.",
+    ),
+    cfg.IntOpt(
+        "trigger_images",
+        default=0,
+        min=0,
+        mutable=True,
+        help="A daemon does not wait for wakeup_time once so many deleted images have become due "
+        "since its last run began. 0 waits.",
+    ),
+    cfg.Opt(
+        "trigger_bytes",
+        type=units.Size(),
+        default=0,
+        mutable=True,
+        help="Likewise, once they are so large together: bytes, or 500GB, or 1.5TiB. 0 waits.",
+    ),
+    cfg.IntOpt(
+        "trigger_age",
+        default=0,
+        min=0,
+        mutable=True,
+        help="Likewise, once one of them has been due for so many seconds. 0 waits.",
+    ),
+    cfg.IntOpt(
+        "trigger_interval",
+        default=60,
+        min=1,
+        mutable=True,
+        help="Seconds between two looks whether one of these, or scrub_free_space of a store, is "
+        "reached. A look is a query on the images table, and none is made while no trigger is set.",
+    ),
+    cfg.StrOpt(
+        "audit_file",
+        default="/var/log/scrubber/audit.log",
+        help="The audit trail: a line of JSON for each location, saying what became of it. The "
+        "file is made with mode 0640, and made anew when it was moved away (logrotate). If it "
+        "cannot be written, scrubbing goes on, with a warning. Empty, or where the directory of "
+        "the default does not exist: a daemon writes these lines to its log, a single run only "
+        "if debug is on.",
+    ),
+    cfg.IntOpt(
         "graceful_shutdown_timeout",
         default=60,
         min=0,
@@ -223,6 +290,46 @@ STATE_OPTS = [
         help="Refuse to run without that database. Otherwise it is missed with a warning, and "
         "scrubbing goes on.",
     ),
+    cfg.IntOpt(
+        "run_history",
+        default=30 * 24 * 3600,
+        min=0,
+        mutable=True,
+        help="Seconds for which the reports of runs are kept; 30 days. 0 keeps none once the next "
+        "run began.",
+    ),
+]
+
+ADMIN_OPTS = [
+    cfg.Opt(
+        "listen",
+        type=address.ListenOption(),
+        default="127.0.0.1:9810",
+        help="Where a daemon serves its admin API: probes, metrics, watching and steering. An IP "
+        "address with a port, or unix: with a path, as unix:/run/scrubber/admin.sock. If it is "
+        "taken, scrubbing goes on without, with a warning, and it is tried again. Empty: nowhere.",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        help="A file with the token that clients need over TCP to change something: Authorization: "
+        "Bearer. Others than its owner and its group must have no rights to it. It is read at "
+        "each use, so a new token holds at once. Empty: over TCP nobody may change anything, and "
+        "clients of other hosts see nothing but probes and metrics.",
+    ),
+    cfg.IntOpt(
+        "max_connections",
+        default=64,
+        min=1,
+        max=1024,
+        help="Clients of the admin API at the same time. One more ends the connection that is "
+        "open for longest, so clients that say nothing keep nobody out.",
+    ),
+    cfg.IntOpt(
+        "timeout",
+        default=10,
+        min=1,
+        help="Seconds after which a client of the admin API is hung up on, whatever it does.",
+    ),
 ]
 
 GLANCE_STORE_OPTS = [
@@ -231,8 +338,27 @@ GLANCE_STORE_OPTS = [
     cfg.StrOpt("default_backend", help="As in glance-api.conf; not used."),
 ]
 
+#: Those that any source may need; scrubber/glance/section.py has the others.
+GLANCE_OPTS = [
+    cfg.BoolOpt(
+        "purge_cache",
+        default=False,
+        help="After an image is scrubbed, whatever the source, delete its copies from the image "
+        "caches of Glance's API nodes: each serves what it holds for as long as it holds it.",
+    ),
+    cfg.ListOpt(
+        "cache_endpoints",
+        default=[],
+        item_type=types.URI(),
+        help="With purge_cache: the URLs of all API nodes, each of its own and not through a load "
+        "balancer. Empty: the one that is found as for everything else.",
+    ),
+]
+
 STORE_SECTION = "glance_store"
+GLANCE_SECTION = "glance"
 STATE_SECTION = "state"
+ADMIN_SECTION = "admin"
 
 _SECRET = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *db_options.database_opts] if opt.secret)
 
@@ -257,7 +383,7 @@ def parser() -> cfg.ConfigOpts:
             "boto3=WARN",
             "botocore=WARN",
             "cinderclient=WARN",
-            "keystoneauth=WARN",
+            "keystoneauth=ERROR",
             "oslo_vmware=WARN",
             "swiftclient=CRITICAL",
             "urllib3=WARN",
@@ -269,7 +395,9 @@ def parser() -> cfg.ConfigOpts:
     conf.register_cli_opts(CLI_OPTS)
     conf.register_opts(SCRUBBER_OPTS, group=PROJECT)
     conf.register_opts(STATE_OPTS, group=STATE_SECTION)
+    conf.register_opts(ADMIN_OPTS, group=ADMIN_SECTION)
     conf.register_opts(GLANCE_STORE_OPTS, group=STORE_SECTION)
+    conf.register_opts(GLANCE_OPTS, group=GLANCE_SECTION)
     conf.register_opts(db_options.database_opts, group="database")
     return conf
 
@@ -379,7 +507,9 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
 
 
 #: An empty number is None to oslo.config, whatever the default is.
-_NEEDED = frozenset(opt.dest for opt in [*UPSTREAM_OPTS, *CLI_OPTS] if opt.default is not None)
+_NEEDED = frozenset(
+    opt.dest for opt in [*UPSTREAM_OPTS, *CLI_OPTS, *SCRUBBER_OPTS] if opt.default is not None
+)
 
 
 def check_section(
@@ -395,7 +525,7 @@ def check_section(
             value = conf[section][name]
         except (cfg.Error, ValueError) as bad:
             raise _bad_value(conf, name, section, bad, name in secret) from None
-        if value is None and section == PROJECT:
+        if value is None and section == PROJECT and name in _NEEDED:
             raise _bad_value(conf, name, section, ValueError("it has no value"))
 
 
@@ -459,5 +589,7 @@ def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
         (None, [*UPSTREAM_OPTS, *in_file]),
         (PROJECT, SCRUBBER_OPTS),
         (STATE_SECTION, STATE_OPTS),
+        (ADMIN_SECTION, ADMIN_OPTS),
         (STORE_SECTION, GLANCE_STORE_OPTS),
+        (GLANCE_SECTION, GLANCE_OPTS),
     ]

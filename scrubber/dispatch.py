@@ -7,28 +7,20 @@ its way at a time.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from scrubber import errors, pool
-from scrubber.live import LiveReferences
+from scrubber.last_look import LastLook
 from scrubber.model import (
-    Answer,
     Answers,
-    Deleted,
     Found,
-    Kind,
-    Location,
-    Look,
     Outcome,
     Target,
-    Trashed,
 )
-from scrubber.planning import safety
-from scrubber.planning.proof import Proof
-from scrubber.sources.base import Source
 from scrubber.stores import base
 from scrubber.stores.call import call
+from scrubber.verdicts import Judge
 from scrubber.work import (
     HELD,
     LOST,
@@ -48,9 +40,6 @@ CALL_SECONDS = 1.0
 
 #: So long after the last look at its rows a batch may begin.
 FIRST_SECONDS = 10.0
-
-#: So many missing objects are held for a verdict at the end of a run; more stop the store.
-MOST_MISSING = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +62,31 @@ def _targets(batch: Iterable[tuple[Job, Piece]]) -> list[Target]:
 class Dispatcher:
     """The GreenPool at work.
 
-    :param state_of: the store that holds a location, None if there is none.
+    :param should_end: whether the run is to end; asked before anything is sent.
     :param send_within: seconds after a claim in which its locations may be sent.
+    :param sending: told the jobs of each batch that goes to a store.
     :param settle: told the verdict on each piece, in the order in which they come.
     """
 
     def __init__(
         self,
         slots: pool.Pool,
-        source: Source,
-        live: LiveReferences,
-        stop: pool.Flag,
+        last_look: LastLook,
+        judge: Judge,
         *,
-        state_of: Callable[[Location], StoreState | None],
+        should_end: Callable[[], bool],
         send_within: Callable[[], float],
         call_timeout: Callable[[], float],
+        sending: Callable[[Sequence[Job]], None],
         settle: Callable[[Job, Piece, Verdict], None],
     ) -> None:
         self._slots = slots
-        self._source = source
-        self._live = live
-        self._stop = stop
-        self._state_of = state_of
+        self._last_look = last_look
+        self._judge = judge
+        self._should_end = should_end
         self._send_within = send_within
         self._call_timeout = call_timeout
+        self._sending = sending
         self._settle = settle
         self._stores: deque[StoreState] = deque()
         self._followers: dict[str, list[tuple[Job, Piece]]] = {}
@@ -148,10 +138,8 @@ class Dispatcher:
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""
         while True:
-            # At once, not after what is in flight: that may hang. What follows in an image
-            # may queue up in any store, even in a new one.
-            while self.ending and (store := next((at for at in self._stores if at.queue), None)):
-                self._conclude(*store.queue.pop(), LOST)
+            # At once, not after what is in flight: that may hang.
+            self._give_back()
             if not self._in_flight and not self._queued:
                 break
             self._slots.changed.wait()
@@ -166,7 +154,7 @@ class Dispatcher:
     @property
     def ending(self) -> bool:
         """Whether nothing more is sent."""
-        return bool(self._stop or self._failure)
+        return bool(self._failure or self._should_end())
 
     def close(self) -> None:
         self._closing = True
@@ -178,6 +166,7 @@ class Dispatcher:
     def _fill_slots(self) -> None:
         while not self._closing:
             try:
+                self._give_back()
                 self._slots.lend(self._stalled())
                 while self._slots.free and not self.ending and (store := self._next_store()):
                     self._slots.spawn(self._send, store, store.next_batch(self._slots.size))
@@ -185,6 +174,24 @@ class Dispatcher:
                 self.abort(defect)
             self._slots.changed.wait(self._next_moment())
         self._slots.lend(0)
+
+    def _give_back(self) -> None:
+        """What is queued, but not to be sent any more in this run.
+
+        What follows in an image may queue up in any store, even in a new one.
+        """
+        for state in list(self._stores):
+            state.heed()
+        gave_back = False
+        while store := next(filter(self._holds_unwanted, self._stores), None):
+            verdict = LOST if self.ending else Verdict(Outcome.WAITING, store.stopped or "")
+            self._conclude(*store.queue.pop(), verdict)
+            gave_back = True
+        if gave_back:
+            self._slots.changed.ring()  # who waits for room may have looked before
+
+    def _holds_unwanted(self, store: StoreState) -> bool:
+        return bool(store.queue) and (self.ending or store.stopped is not None)
 
     def _next_store(self) -> StoreState | None:
         """The one with the fewest calls under way: a slow store leaves the others their share."""
@@ -227,122 +234,56 @@ class Dispatcher:
     # One batch ------------------------------------------------------------------------
 
     def _carry_out(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> list[Verdict]:
+        if store.stopped is not None:
+            return [Verdict(Outcome.WAITING, store.stopped)] * len(batch)
         try:
-            hindrances = self._hindrances(store, batch)
+            hindrances = self._last_look.hindrances(store, batch)
         except errors.SourceUnavailable as error:
             return [Verdict(Outcome.WAITING, str(error))] * len(batch)
         except errors.ScrubberError as error:
             self.abort(error)
+            return [LOST] * len(batch)
+        if self.ending:
             return [LOST] * len(batch)
         allowed = [
             entry for entry, hindrance in zip(batch, hindrances, strict=True) if hindrance is None
         ]
         answers = iter(self._delete(store, allowed))
         return [
-            hindrance or self._judge(store, job, piece, next(answers))
+            hindrance or self._judge.answer(store, job, piece, next(answers))
             for (job, piece), hindrance in zip(batch, hindrances, strict=True)
         ]
 
-    def _hindrances(
-        self, store: StoreState, batch: list[tuple[Job, Piece]]
-    ) -> list[Verdict | None]:
-        """What stands against each piece at the last moment; None where nothing does.
-
-        In this order: our claim is committed, so whoever restores or shares the bytes from
-        now on finds it; then the rows are read once more, then the live references.
-        """
-        removed = {job.candidate.image.id for job, _ in batch if job.candidate.kind is Kind.REMOVED}
-        reasons = [self._removed_hindrance(job, piece) for job, piece in batch]
-        importing = self._source.importing(removed) if removed else frozenset()
-        # As old as the rows read below: a renewal meanwhile says nothing of what they were.
-        taken_at = [job.claim.taken_at for job, _ in batch]
-        ours = self._source.still_ours(
-            [(job.claim, job.candidate, piece.location) for job, piece in batch]
-        )
-        self._live.refresh()
-        aliased = [self._alias_hindrance(piece) for _, piece in batch]
-        used = self._live.used([(piece.identity, piece.location.id) for _, piece in batch])
-        written = self._live.being_written(
-            [(piece.identity, job.candidate.image.id) for job, piece in batch]
-        )
-        # Last, since all of this may have waited: a process that was paused notices here.
-        too_late = time.monotonic() - self._send_within()
-        hindrances: list[Verdict | None] = []
-        for (job, piece), removed_reason, alias_reason, taken in zip(
-            batch, reasons, aliased, taken_at, strict=True
-        ):
-            reason = store.stopped or removed_reason or alias_reason
-            verdict: Verdict | None = None
-            if self.ending or piece.location.id not in ours:
-                verdict = LOST
-            elif piece.identity in used:
-                verdict = Verdict(Outcome.SHARED)
-            elif piece.identity in written:
-                verdict = Verdict(Outcome.WAITING, "Glance may be writing it for another image")
-            elif job.candidate.image.id in importing:
-                verdict = Verdict(Outcome.WAITING, "Glance is importing into the image")
-            elif taken < too_late:
-                verdict = Verdict(Outcome.WAITING, "the claim was about to run out")
-            elif reason:
-                verdict = Verdict(Outcome.WAITING, reason)
-            hindrances.append(verdict)
-        return hindrances
-
-    def _removed_hindrance(self, job: Job, piece: Piece) -> str | None:
-        """A location removed from a live image is looked at, and so are those that stay."""
-        if job.candidate.kind is not Kind.REMOVED:
-            return None
-        timeout = self._call_timeout()
-        try:
-            found = piece.store.look([piece.location], timeout)[0]
-            siblings: list[Look] = []
-            for sibling in job.candidate.siblings:
-                if (state := self._state_of(sibling)) is None:
-                    continue  # no driver of ours, so no object that ours could delete
-                if state.stopped:
-                    return f"store {state.name}, which holds a live copy, cannot be looked at"
-                siblings.extend(state.look([sibling], timeout))
-        except errors.Unavailable as unavailable:
-            return str(unavailable)
-        return safety.hindrance(piece.location, found, siblings)
-
-    def _alias_hindrance(self, piece: Piece) -> str | None:
-        """The same name in another store, and live: it is looked at whether it is one object."""
-        others = self._live.aliases(piece.identity, piece.location.id)
-        if not others:
-            return None
-        timeout = self._call_timeout()
-        try:
-            (found,) = piece.store.look([piece.location], timeout)
-            looks: list[Look] = []
-            for other in others:
-                if (state := self._state_of(other)) is None or state.stopped:
-                    return f"it may be an object of store {other.store}, which cannot be looked at"
-                looks.extend(state.look([other], timeout))
-        except errors.Unavailable as unavailable:
-            return str(unavailable)
-        return safety.alias_hindrance(found, looks)
-
     def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
+        """One answer for each, whatever goes wrong."""
         if not batch:
             return []
-        proceed = self._proceed(min(job.claim.taken_at for job, _ in batch))
+        self._sending([job for job, _ in batch])
         sent_at = time.monotonic()
         try:
-            unseen = self._unseen(store, batch)
-            seen = [entry for entry in batch if entry[1].location.id not in unseen]
-            answers = iter(self._ask_to_delete(store, seen, proceed))
-            all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
-            store.heard(all_answers, sent_at)
-            return all_answers
+            timed = self._ask(store, batch)
+            store.heard(timed.answers, sent_at)
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
-            return [unavailable] * len(batch)
+            timed = _Timed([unavailable] * len(batch), time.monotonic() - sent_at)
         except Exception as error:
             # A driver that breaks its contract: nothing of this batch counts as deleted.
             LOG.exception("The driver of store %s failed", store.name)
             failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
-            return [failed] * len(batch)
+            timed = _Timed([failed] * len(batch), time.monotonic() - sent_at)
+        store.count(timed.answers, timed.seconds)
+        for job, _ in batch:
+            job.seconds = timed.seconds
+        return timed.answers
+
+    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
+        """Look, where deletes do not tell, then delete."""
+        unseen = self._unseen(store, batch)
+        seen = [entry for entry in batch if entry[1].location.id not in unseen]
+        timed = self._ask_to_delete(store, seen)
+        answers = iter(timed.answers)
+        all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
+        return _Timed(all_answers, timed.seconds)
 
     def _unseen(
         self, store: StoreState, batch: list[tuple[Job, Piece]]
@@ -363,20 +304,22 @@ class Dispatcher:
             if not isinstance(look, Found)
         }
 
-    def _ask_to_delete(
-        self, store: StoreState, batch: list[tuple[Job, Piece]], proceed: Callable[[], bool]
-    ) -> Answers:
+    def _ask_to_delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
+        """:raises Unanswered: the call hangs, and may delete whenever it goes on."""
         if not batch:
-            return []
-        timed = call(store.driver, _timed, store.driver, _targets(batch), proceed)
+            return _Timed([], 0.0)
+        driver = store.driver
+        proceed = self._proceed(store, min(job.claim.taken_at for job, _ in batch))
+        patience = FIRST_SECONDS + self._call_timeout() if driver.abilities.may_hang else None
+        timed = call(driver, _timed, driver, _targets(batch), proceed, timeout=patience)
         if len(timed.answers) != len(batch):
             raise ValueError(f"{len(timed.answers)} answers for {len(batch)} locations")
         tried = sum(not isinstance(answer, errors.NotSent) for answer in timed.answers)
         if tried:
             store.pace.learn(tried, timed.seconds)
-        return timed.answers
+        return timed
 
-    def _proceed(self, claimed_at: float) -> Callable[[], bool]:
+    def _proceed(self, store: StoreState, claimed_at: float) -> Callable[[], bool]:
         """Whether a batch under way may go on: a slow one, or one that was paused, may not.
 
         Its first location has more time: a store that is slow to begin with would otherwise
@@ -390,46 +333,9 @@ class Dispatcher:
         def proceed() -> bool:
             nonlocal asked
             until, asked = (others if asked else first), True
-            return not self.ending and time.monotonic() < until
+            return not self.ending and store.stopped is None and time.monotonic() < until
 
         return proceed
-
-    def _judge(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
-        if isinstance(answer, errors.NotSent | errors.Begun):
-            return NOT_SENT
-        if isinstance(answer, errors.Throttled) and not store.stopped:
-            return NOT_SENT  # no failure, and no attempt: its turn comes again
-        store.roots[piece.root].touched += 1
-        if isinstance(answer, Deleted):
-            return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
-        if isinstance(answer, Trashed):
-            return Verdict(Outcome.TRASHED)
-        if isinstance(answer, errors.Gone):
-            return self._judge_missing(store, job, piece)
-        if isinstance(answer, errors.Refused | errors.Unsupported):
-            return Verdict(Outcome.REFUSED, str(answer))
-        if isinstance(answer, errors.Unavailable):
-            store.stop(str(answer))
-        if isinstance(answer, errors.Unavailable | errors.Throttled):
-            return Verdict(Outcome.WAITING, str(answer))
-        outcome = Outcome.WAITING if isinstance(answer, errors.InUse) else Outcome.FAILED
-        return Verdict(outcome, str(answer), attempted=True)
-
-    def _judge_missing(self, store: StoreState, job: Job, piece: Piece) -> Verdict:
-        """Not there: deleted before, or is the store not what we think?"""
-        root = store.roots[piece.root]
-        if root.proof is Proof.PROVEN:
-            canaries = self._live.canaries(store.driver).get(piece.root, [])
-            store.prove_once_more(piece.root, canaries, self._call_timeout())
-        if store.stopped:
-            return Verdict(Outcome.WAITING, store.stopped)
-        if store.believes(piece.root):
-            return Verdict(Outcome.GONE)
-        if len(root.missing) >= MOST_MISSING:
-            store.stop(f"more than {MOST_MISSING} objects are missing, and nothing proves it")
-            return Verdict(Outcome.WAITING, store.stopped or "")
-        root.missing.append((job, piece))
-        return HELD
 
     # Verdicts -------------------------------------------------------------------------
 
@@ -456,6 +362,7 @@ class Dispatcher:
         if verdict.outcome is not None and verdict.outcome.done:
             job.deleted.add(piece.identity)
         self._settle(job, piece, verdict)
+        job.seconds = 0.0  # what follows may need no call
         if job.todo and job.todo[0].identity in job.deleted:
             self._advance(job, job.todo[0], Verdict(Outcome.SHARED))
         elif job.todo:

@@ -1,35 +1,70 @@
 """What a process knows of a store from one run to the next: what it takes, whether it works."""
 
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from scrubber import errors
-from scrubber.model import Answer
+from scrubber.model import Answers
+from scrubber.orders import StoreOrder
 from scrubber.planning.circuit import Circuit
 from scrubber.planning.rate import Limit
 from scrubber.stores import base
 
+#: Store calls are counted by how long they took: up to so many seconds each.
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(slots=True)
+class Calls:
+    """The calls of a process that delete, as a histogram wants them.
+
+    :param took: how many took no more than the bound of the same number in BOUNDS, and more
+        than the one before; the last longer than all.
+    :param seconds: of all of them together.
+    :param errors: answers by the kind of error, one for each location.
+    """
+
+    took: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    seconds: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, seconds: float, errors: Counter[str]) -> None:
+        self.took[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+        self.errors.update(errors)
+
 
 class Health:
-    """One store's limit and circuit."""
+    """One store's limit and circuit.
+
+    :ivar named: whether it said what its names lead to when it was last asked.
+    """
 
     def __init__(self, driver: base.Driver) -> None:
         self._driver = driver
         self._limit = Limit()
         self.circuit = Circuit()
+        self.calls = Calls()
+        self.named = False
+        #: What operators have ordered, as it is when asked.
+        self.order: Callable[[], StoreOrder] = StoreOrder
 
     @property
     def limit(self) -> Limit:
-        """With the operator's own limit as it is now."""
-        if self._limit.most != self._driver.max_rate:
-            self._limit = self._limit.capped(time.monotonic(), self._driver.max_rate)
+        """With the operators' own limits as they are now."""
+        most = self.order().most(self._driver.max_rate)
+        if self._limit.most != most:
+            self._limit = self._limit.capped(time.monotonic(), most)
         return self._limit
 
     def sent(self, locations: int) -> None:
         """A batch is on its way."""
         self._limit = self.limit.sent(time.monotonic(), locations)
 
-    def heard(self, answers: Sequence[Answer], sent_at: float) -> None:
+    def heard(self, answers: Answers, sent_at: float) -> None:
         """What the store said to a batch that was sent at that time."""
         now = time.monotonic()
         throttled = [answer for answer in answers if isinstance(answer, errors.Throttled)]
@@ -65,7 +100,12 @@ class Healths:
     def __init__(self) -> None:
         self._by_store: dict[str, Health] = {}
 
-    def of(self, driver: base.Driver) -> Health:
-        if driver.store not in self._by_store:
-            self._by_store[driver.store] = Health(driver)
-        return self._by_store[driver.store]
+    def of(self, driver: base.Driver, order: Callable[[], StoreOrder] | None = None) -> Health:
+        """That store's.
+
+        :param order: what operators order of it, from now on.
+        """
+        health = self._by_store.setdefault(driver.store, Health(driver))
+        if order is not None:
+            health.order = order
+        return health

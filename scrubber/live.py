@@ -11,8 +11,8 @@ from scrubber.planning import safety
 from scrubber.planning.due import Ages, due
 from scrubber.planning.proof import CANARIES
 from scrubber.sources.base import LiveLocation, Source
-from scrubber.stores import base
-from scrubber.stores.call import call
+from scrubber.stores import base, uri
+from scrubber.stores.call import call_anyway
 from scrubber.stores.registry import Stores
 
 LOG = logging.getLogger(__name__)
@@ -43,32 +43,22 @@ class LiveReferences:
         self._ages = ages
         self._index: safety.LiveIndex | None = None
         self._aliases = safety.LiveIndex()
-        self._canaries: dict[str, dict[str, _Sample]] = {}
+        self._canaries = Canaries(stores)
+        self._hidden: dict[str, str] = {}
         self._one_at_a_time = pool.Lock()
         self._failure: Exception | None = None
 
     def load(self, page_size: int) -> None:
-        """Read all of them, the first time it is called.
+        """Read all of them, the first time it is called; the stores know their names by now.
 
         :raises UnreadableLive: one cannot be read, and that is not tolerated.
         """
         with self._one_at_a_time:
             if self._index is None:
-                # All at once: each may take as long as a call may.
-                resolving = [pool.Task(self._resolve, at) for at in self._stores.drivers.values()]
-                for task in resolving:
-                    task.join()
                 aliases: list[int] = []
                 self._index = safety.LiveIndex.of(self._all_entries(page_size, aliases))
                 self._aliases = safety.LiveIndex.of_packed(aliases)
                 LOG.debug("Read %d identities of locations.", len(self._index))
-
-    def _resolve(self, driver: base.Driver) -> None:
-        try:
-            call(driver, driver.resolve, timeout=self._call_timeout())
-        except errors.Unavailable as unavailable:
-            # Its own locations wait: its probe will say the same.
-            LOG.warning("Store %s does not say where its roots lead: %s", driver.store, unavailable)
 
     def _all_entries(self, page_size: int, aliases: list[int]) -> Iterator[tuple[str, int]]:
         for page in self._source.live_locations(page_size):
@@ -105,8 +95,7 @@ class LiveReferences:
 
     def canaries(self, driver: base.Driver) -> dict[str, list[Location]]:
         """Some live locations of that store, by root."""
-        samples = self._canaries.get(driver.store, {})
-        return {root: list(sample.kept) for root, sample in samples.items()}
+        return self._canaries.of(driver)
 
     def used(self, pieces: Iterable[tuple[str, int]]) -> frozenset[str]:
         """Those of these identities, each with its own location id, that another one still needs.
@@ -162,7 +151,7 @@ class LiveReferences:
         yield from self._entries([live.location for live in readable])
         for live in readable:
             if live.proves_store:
-                self._consider_as_canary(live.location)
+                self._canaries.consider(live.location)
 
     def _entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:
         """Pairs of identity and location id; several identities where a URL is ambiguous."""
@@ -174,15 +163,30 @@ class LiveReferences:
 
     def _mentioned(self, readers: dict[base.Driver, list[Location]]) -> Iterator[tuple[str, int]]:
         for driver, mine in readers.items():
-            mentions = call(
-                driver,
-                driver.mentions,
-                [location.url for location in mine],
-                timeout=self._call_timeout(),
-            )
+            urls = [location.url for location in mine]
+            try:
+                mentions = call_anyway(driver, driver.mentions, urls, timeout=self._call_timeout())
+            except errors.Unavailable as unavailable:
+                self._hide(driver, str(unavailable))
+                continue
             for location, identities in zip(mine, mentions, strict=True):
                 for identity in identities:
                     yield identity, location.id
+
+    def _hide(self, driver: base.Driver, reason: str) -> None:
+        LOG.warning(
+            "Nobody can say what live locations in store %s are: %s. Nothing is deleted whose "
+            "URL has the same scheme.",
+            driver.store,
+            reason,
+        )
+        why = f"it may be a live object of store {driver.store}, which does not answer: {reason}"
+        for scheme in driver.abilities.schemes:
+            self._hidden.setdefault(scheme, why)
+
+    def hindrance(self, url: str) -> str | None:
+        """Why nobody can say in this run whether a live image uses it; None if that is known."""
+        return self._hidden.get(uri.scheme(url) or "") if self._hidden else None
 
     def _is_readable(self, location: Location) -> bool:
         if location.url:
@@ -195,13 +199,27 @@ class LiveReferences:
             )
         return False
 
-    def _consider_as_canary(self, location: Location) -> None:
+
+class Canaries:
+    """A few live locations of each root of each store, to prove it by."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._samples: dict[str, dict[str, _Sample]] = {}
+
+    def consider(self, location: Location) -> None:
+        """It may become one; not if no store holds it."""
         try:
             driver = self._stores.holder(location)
             root = driver.root(location.url)
         except errors.StoreError:
             return
-        self._canaries.setdefault(driver.store, {}).setdefault(root, _Sample()).consider(location)
+        self._samples.setdefault(driver.store, {}).setdefault(root, _Sample()).consider(location)
+
+    def of(self, driver: base.Driver) -> dict[str, list[Location]]:
+        """Those of that store, by root."""
+        samples = self._samples.get(driver.store, {})
+        return {root: list(sample.kept) for root, sample in samples.items()}
 
 
 class _Sample:

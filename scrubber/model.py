@@ -15,11 +15,17 @@ class Kind(enum.Enum):
     """Why an image is a candidate (the kinds of design, one rule each in planning/due.py)."""
 
     DELETED = "deleted image"
+    RETIRED = "image marked for deletion"
     HALF_DELETED = "half-deleted image"
     REMOVED = "location removed from a live image"
     LEFTOVER = "location left behind by a deleted image"
     WRECK = "wreck"
     TORN = "image torn between update and deletion"
+
+    @property
+    def is_whole(self) -> bool:
+        """The image itself is to go, not only some of its locations."""
+        return self in (Kind.DELETED, Kind.RETIRED, Kind.HALF_DELETED)
 
 
 class Outcome(enum.Enum):
@@ -28,6 +34,7 @@ class Outcome(enum.Enum):
     DELETED = "deleted"
     GONE = "gone"
     TRASHED = "trashed"
+    REQUESTED = "requested"
     SHARED = "shared"
     EXTERNAL = "external"
     FAILED = "failed"
@@ -47,7 +54,14 @@ class Outcome(enum.Enum):
 
 
 _DONE = frozenset(
-    {Outcome.DELETED, Outcome.GONE, Outcome.TRASHED, Outcome.SHARED, Outcome.EXTERNAL}
+    {
+        Outcome.DELETED,
+        Outcome.GONE,
+        Outcome.TRASHED,
+        Outcome.REQUESTED,
+        Outcome.SHARED,
+        Outcome.EXTERNAL,
+    }
 )
 _LEFT = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.WAITING})
 
@@ -118,6 +132,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """Deleted images that wait: how many, their bytes, and seconds since the first was deleted."""
+
+    images: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """How an operator narrowed a run; empty means all."""
 
@@ -150,6 +173,11 @@ class Trashed:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """Somebody else was told to delete the object, and may do so later; nothing is free yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a store says of an object that is there; None where it does not say.
 
@@ -161,7 +189,32 @@ class Found:
     fingerprint: str
 
 
-Answer = Deleted | Trashed | errors.StoreError
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one location in one run: a line of the audit trail.
+
+    :param run: the run's id, as in its report.
+    :param image: the image's id.
+    :param location: the number of the location's row.
+    :param size: bytes of the image, None if Glance does not know.
+    :param reason: why it is left, empty where nothing is.
+    :param attempts: how often it has failed by now, over all runs.
+    :param seconds: the store call's, shared by the locations of its batch; 0 without a call.
+    """
+
+    run: str
+    image: str
+    owner: str | None
+    store: str
+    location: int
+    size: int | None
+    outcome: Outcome
+    reason: str
+    attempts: int
+    seconds: float
+
+
+Answer = Deleted | Trashed | Requested | errors.StoreError
 Answers = Sequence[Answer]
 Look = Found | errors.StoreError
 Looks = Sequence[Look]

@@ -4,9 +4,16 @@ Everything else asks this module, so another library can take eventlet's place
 by changing one file.  Waiting is always on something that can be woken.
 """
 
+import atexit
+import gc
+import logging
 import os
 import signal
+import socket
+import sys
+import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,13 +24,29 @@ import eventlet  # noqa: E402 - the filter above must come first
 import eventlet.event  # noqa: E402
 import eventlet.green.os  # noqa: E402
 import eventlet.semaphore  # noqa: E402
+import eventlet.support.greenlets  # noqa: E402
 import eventlet.tpool  # noqa: E402
+
+LOG = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # tpool would print each exception of a driver with its traceback on stderr.
 eventlet.tpool.QUIET = True
+
+# A token for each blocking call: they are added and taken away by different threads.
+_blocking: deque[None] = deque()
+
+
+def _end_native_threads() -> None:
+    if not _blocking:
+        eventlet.tpool.killall()
+
+
+# At exit eventlet would wait for a call to a file system whose server is gone.
+atexit.unregister(eventlet.tpool.killall)
+atexit.register(_end_native_threads)
 
 #: Native threads for blocking store calls; eventlet fixes their number at first use.
 _NATIVE_THREADS = (20, 256)
@@ -46,7 +69,15 @@ def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     The function must be bare operating-system or C calls: a log line, a metric or
     any other lock taken in a native thread can hang the process.
     """
-    result: T = eventlet.tpool.execute(function, *args, **kwargs)
+
+    def run() -> T:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _blocking.pop()
+
+    _blocking.append(None)
+    result: T = eventlet.tpool.execute(run)
     return result
 
 
@@ -69,6 +100,21 @@ def within(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.
         raise TimeoutError(f"no answer within {seconds:g} s") from None
     finally:
         timeout.cancel()
+
+
+def stacks() -> list[str]:
+    """What every green thread does, each as the lines of a traceback; the caller's own apart."""
+    kind = eventlet.support.greenlets.greenlet
+    threads = [at for at in gc.get_objects() if isinstance(at, kind)]
+    # Those that have not begun, or are over, or run right now, have no frame.
+    frames = [at.gr_frame for at in threads if at.gr_frame is not None]
+    return ["".join(traceback.format_stack(frame)) for frame in frames]
+
+
+def native_stacks() -> list[str]:
+    """What every native thread does; in the hub's own, what runs there now."""
+    frames = sys._current_frames().values()
+    return ["".join(traceback.format_stack(frame)) for frame in frames]
 
 
 class Bell:
@@ -193,7 +239,7 @@ class Signals:
 
     def __init__(
         self,
-        handlers: dict[signal.Signals, Callable[[], None]],
+        handlers: dict[signal.Signals, Callable[[], object]],
         at_once: Callable[[signal.Signals], None],
     ) -> None:
         self._handlers = handlers
@@ -223,3 +269,71 @@ class Signals:
 
 def _known(numbers: Iterable[int]) -> list[signal.Signals]:
     return [signal.Signals(number) for number in sorted(set(numbers))]
+
+
+# HTTP -----------------------------------------------------------------------------------
+
+
+class _Connections:
+    """What eventlet's WSGI server takes for its pool: no client keeps the others out.
+
+    A connection lives so many seconds at most; where all places are taken, the oldest one
+    loses its own.  GreenPool would let new clients wait behind those that say nothing.
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._open: dict[Any, None] = {}  # in the order of their arrival
+
+    def spawn(self, function: Callable[..., object], *args: Any) -> Any:
+        while len(self._open) >= self._most:
+            self._hang_up(next(iter(self._open)))
+        thread = eventlet.spawn(self._serve, function, *args)
+        self._open[thread] = None
+        thread.link(self._ended)
+        return thread
+
+    def _serve(self, function: Callable[..., object], *args: Any) -> None:
+        with eventlet.Timeout(self._seconds, False):
+            try:
+                function(*args)
+            except Exception as gone:  # the application's own were answered already
+                LOG.debug("A connection broke: %s", gone)
+
+    def _ended(self, thread: Any) -> None:
+        self._open.pop(thread, None)
+
+    def _hang_up(self, thread: Any) -> None:
+        self._open.pop(thread, None)
+        thread.kill()
+
+    def waitall(self) -> None:
+        """The server ends: so do they."""
+        for thread in list(self._open):
+            self._hang_up(thread)
+
+
+def serve_http(
+    listener: socket.socket, app: Callable[..., Any], *, connections: int, seconds: float
+) -> None:
+    """Answer requests with a WSGI application, one per connection, until the listener breaks.
+
+    :param connections: the most at a time; one more ends the oldest.
+    :param seconds: the longest that one may take, and that it may be silent for.
+    :raises OSError: no connection can be accepted; the listener is closed.
+    """
+    import eventlet.greenio
+    import eventlet.wsgi
+
+    if not isinstance(listener, eventlet.greenio.GreenSocket):
+        listener = eventlet.greenio.GreenSocket(listener)
+    eventlet.wsgi.server(
+        listener,
+        app,
+        custom_pool=_Connections(connections, seconds),
+        socket_timeout=seconds,  # also for what is left to be said when the time is over
+        keepalive=False,
+        log_output=False,
+        debug=False,  # no traceback for clients
+    )

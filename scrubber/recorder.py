@@ -50,6 +50,7 @@ class Recorder:
         self._claims: set[Claim] = set()
         self._locations: dict[int, tuple[Claim, Location]] = {}
         self._finishing: dict[int, tuple[Claim, Location]] = {}
+        self._finished_lately: set[int] = set()
         self._images: set[str] = set()
         self._returned: defaultdict[Claim, set[int]] = defaultdict(set)
         self._since = 0.0
@@ -67,8 +68,14 @@ class Recorder:
         self._claims.add(claim)
 
     def holds(self, location: Location) -> bool:
-        """Whether it is claimed here, and neither finished nor given back yet."""
+        """Whether it is claimed here and not given back, or was finished since ``look_again``."""
+        if location.id in self._finished_lately:
+            return True
         return any(location.id in claim.locations for claim in self._claims)
+
+    def look_again(self) -> None:
+        """Rows are read anew: what is finished by now does not show as pending in them."""
+        self._finished_lately.clear()
 
     def finish_location(self, claim: Claim, location: Location) -> None:
         self._locations[location.id] = (claim, location)
@@ -82,6 +89,10 @@ class Recorder:
     def give_back(self, claim: Claim, location: Location) -> None:
         self._returned[claim].add(location.id)
         self._touched()
+
+    def leave_to_lapse(self, claim: Claim, location: Location) -> None:
+        """Neither renew nor release it: its bytes may go yet, so that nobody may restore them."""
+        claim.locations.discard(location.id)
 
     def close(self) -> None:
         """Write what is left, then end."""
@@ -154,6 +165,10 @@ class Recorder:
                 self._changed.wait(RETRY_SECONDS)
         for claim, location in locations.values():
             claim.locations.discard(location.id)
+        self._finished_lately.update(locations)
+        recorded = self._report.stages.recorded
+        recorded.locations += len(finish.locations - finished.changed_locations)
+        recorded.images += len(finish.images - finished.changed_images)
         for number in finished.changed_locations:
             self._alarm(
                 f"location {number} of image {locations[number][1].image_id} was deleted from its "

@@ -1,38 +1,32 @@
 """One run, stage by stage: candidates, plans, claims, deletes, finish."""
 
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scrubber import errors, pool
 from scrubber.dispatch import Dispatcher
 from scrubber.health import Healths
+from scrubber.last_look import LastLook
 from scrubber.live import LiveReferences
-from scrubber.model import Candidate, Kind, Location, Outcome, Selection
+from scrubber.model import Candidate, Location, Outcome, Selection, Settled
+from scrubber.names import Names
+from scrubber.orders import Orders
 from scrubber.planning import proof
 from scrubber.planning.due import Ages, due, due_at
 from scrubber.planning.retry import Patience
+from scrubber.plans import NO_STORE, PROOF_SECONDS, Plan, Planner
 from scrubber.recorder import Recorder
 from scrubber.reporting.report import Pace, Report, utcnow
 from scrubber.sources.base import Claim, Source
 from scrubber.state.base import Ledger
-from scrubber.stores import base, uri
-from scrubber.stores.registry import EXTERNAL, Stores
+from scrubber.stores.registry import Stores
 from scrubber.troubles import Troubles
-from scrubber.work import LOST, Job, Piece, StoreState, Verdict
+from scrubber.verdicts import Judge
+from scrubber.work import LOST, Job, Piece, Verdict
 
 LOG = logging.getLogger(__name__)
-
-#: So long a store may take to prove itself before its work is postponed.
-PROOF_SECONDS = 1.0
-
-#: Never reported: such a location is planned anew in the next scan.
-PROVING = Verdict(Outcome.WAITING, "its store is proving itself")
-
-#: The store that locations are reported under which no configured store holds.
-NO_STORE = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +43,6 @@ class Settings:
     patience: Patience
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A location that this run leaves alone, and why."""
-
-    location: Location
-    store: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What can be done for a candidate: deletes, rows without bytes of ours, and leavings.
-
-    :param whole: whether these are all its locations (a run can be narrowed to some stores).
-    """
-
-    candidate: Candidate
-    pieces: tuple[Piece, ...]
-    external: tuple[Location, ...]
-    left: tuple[Left, ...]
-    whole: bool
-
-    @property
-    def actionable(self) -> bool:
-        return bool(self.pieces or self.external)
-
-
 class Run:
     """From one look at the source to its report.
 
@@ -83,6 +50,8 @@ class Run:
     :param accept_missing: stores that are believed without proof.
     :param healths: what earlier runs have learnt of the stores.
     :param ledger: what they could not delete, and when to try it again.
+    :param orders: what operators order while it goes on; a dry run only says what is paused.
+    :param audit: told what became of each location that was claimed.
     """
 
     def __init__(
@@ -97,26 +66,49 @@ class Run:
         accept_missing: frozenset[str],
         healths: Healths,
         ledger: Ledger,
+        orders: Orders | None = None,
+        audit: Callable[[Settled], None] | None = None,
     ) -> None:
         self.report = report
+        self._orders = orders or Orders()
+        # A dry run deletes nothing that could be paused.
+        obeyed = Orders() if report.rehearsal else self._orders
+        self._audit = audit
         self._source = source
         self._stores = stores
+        self._slots = slots
         self._stop = stop
+        self._cancelled = False
         self._settings = settings
         self._selection = selection
-        self._accept_missing = accept_missing
-        self._healths = healths
         self._troubles = Troubles(
             ledger, lambda: settings().patience, utcnow, remembers=not report.rehearsal
         )
-        self._states: dict[str, StoreState] = {}
         self._tried: set[int] = set()
+        self._elsewhere: set[str] = set()
+        self._names = Names(
+            stores,
+            healths.of,
+            why_paused=obeyed.why_paused,
+            call_timeout=lambda: settings().call_timeout,
+        )
         self._live = LiveReferences(
             source,
             stores,
             tolerate=lambda: settings().ignore_unreadable_live,
             call_timeout=lambda: settings().call_timeout,
             ages=lambda: settings().ages,
+        )
+        self._planner = Planner(
+            stores,
+            self._live,
+            self._names,
+            self._troubles,
+            healths,
+            orders=obeyed,
+            selection=selection,
+            accept_missing=accept_missing,
+            call_timeout=lambda: settings().call_timeout,
         )
         self._recorder = Recorder(
             source,
@@ -126,19 +118,40 @@ class Run:
             patience=lambda: 0.8 * settings().shutdown_timeout,
             on_trouble=self._abort,
         )
-        self._dispatcher = Dispatcher(
-            slots,
+        self._judge = Judge(
+            self._live,
+            call_timeout=lambda: settings().call_timeout,
+            thresholds=lambda: settings().thresholds,
+        )
+        last_look = LastLook(
             source,
             self._live,
-            stop,
-            state_of=self._state_of,
+            state_of=self._planner.state_of,
             send_within=lambda: settings().claim_lease - settings().call_timeout,
             call_timeout=lambda: settings().call_timeout,
+        )
+        self._dispatcher = Dispatcher(
+            slots,
+            last_look,
+            self._judge,
+            should_end=lambda: self._cancelled or bool(stop),
+            send_within=lambda: settings().claim_lease - settings().call_timeout,
+            call_timeout=lambda: settings().call_timeout,
+            sending=self._count_sent,
             settle=self._settle,
         )
+        report.before_look = self._report_stores
+
+    def cancel(self) -> None:
+        """End this run as soon as what is in flight has ended and is recorded."""
+        self._cancelled = True
+        self._slots.changed.ring()
 
     def execute(self) -> Report:
-        """Run to the end, or until ``stop``; whatever goes wrong ends up in the report."""
+        """Run to the end, or until ``stop`` or ``cancel``.
+
+        Whatever goes wrong ends up in the report.
+        """
         try:
             self._scrub_all()
         except errors.ScrubberError as error:
@@ -149,8 +162,10 @@ class Run:
         finally:
             self._dispatcher.close()
             self._recorder.close()
+        if external := self.report.total.locations[Outcome.EXTERNAL]:
+            LOG.warning("There was nothing to delete of %d locations on web servers.", external)
         self._report_stores()
-        self.report.cancelled = bool(self._stop)
+        self.report.cancelled = self._cancelled or bool(self._stop)
         self.report.finish()
         return self.report
 
@@ -160,7 +175,7 @@ class Run:
                 self._troubles.forget_finished(self._source)
             stores = self._scan(None)
             while stores and not self._dispatcher.ending:
-                self._wait_for_a_proof(stores)
+                self._wait_for(stores)
                 stores = self._scan(stores)
         finally:
             try:
@@ -170,9 +185,13 @@ class Run:
                 self._troubles.write()
 
     def _report_stores(self) -> None:
-        for state in self._states.values():
+        """Bring up to date what the report says of the stores."""
+        self.report.paused_stores = [
+            store for store in self._stores.names if self._orders.of(store).paused
+        ]
+        for state in self._planner.states.values():
             self.report.paces[state.name] = Pace(
-                throttled=state.throttled,
+                errors=dict(state.errors),
                 limit=state.health.limit.allowed,
                 asked_again_in=state.asked_again_in,
             )
@@ -187,72 +206,47 @@ class Run:
             for others must not wait behind it.
         """
         postponed: set[str] = set()
-        stopped = {name for name in only or () if self._states[name].stopped}
+        stopped = {name for name in only or () if self._planner.states[name].stopped}
         for page in self._due_pages(is_first=only is None):
+            self._names.ask()
             self._live.load(self._settings().page_size)
             self._troubles.recall(page)
-            plans = [self._plan(candidate) for candidate in page]
+            plans = [self._planner.plan(candidate) for candidate in page]
             if only is not None:
                 plans = [plan for plan in plans if self._is_open(plan, only)]
             # What is left for a store that stops in mid-scan is reported whole, by the next one.
-            proving = map(_proving_stores, plans)  # also if one was done with in mid-page
+            proving = [plan.proving_stores for plan in plans]  # also if it has ended in mid-page
             later = (only or frozenset()).union(postponed, *proving) - stopped
-            for job in self._claim(self._affordable(plans, postponed, later)):
+            size, lease = self._settings().page_size, self._settings().claim_lease
+            affordable = self._planner.affordable(
+                plans, postponed, later, page_size=size, lease=lease
+            )
+            for job in self._claim(affordable):
                 self._dispatcher.push(job)
             self._troubles.write()
-            settings = self._settings()
-            self._dispatcher.wait_for_room(settings.page_size, settings.claim_lease, only)
+            self._dispatcher.wait_for_room(size, lease, only)
             if self._dispatcher.ending:
                 break
         return frozenset(postponed)
 
-    def _wait_for_a_proof(self, stores: frozenset[str]) -> None:
-        """Until one of these stores has proved itself or not: before that no scan is of use."""
-        states = [self._states[name] for name in stores]
+    def _wait_for(self, stores: frozenset[str]) -> None:
+        """Until a scan is of use: one of these stores has proved itself or not, and can take more.
+
+        A scan reads the rows of all other stores too.
+        """
+        states = [self._planner.states[name] for name in stores]
         while all(state.proving for state in states) and not self._dispatcher.ending:
             states[0].wait_for_proof(PROOF_SECONDS)
+        settings = self._settings()
+        self._dispatcher.wait_for_room(settings.page_size, settings.claim_lease, stores)
 
     def _is_open(self, plan: Plan, postponed: frozenset[str]) -> bool:
         """Whether an earlier scan has not dealt with it: it was postponed, or is new."""
         locations = plan.candidate.locations
         if any(at.id in self._tried or self._recorder.holds(at) for at in locations):
             return False
-        waits = self._stopped_stores(plan) & postponed or _proving_stores(plan)
+        waits = self._planner.stopped_stores(plan) & postponed or plan.proving_stores
         return bool(plan.pieces or waits)
-
-    def _stopped_stores(self, plan: Plan) -> set[str]:
-        """Those that are the reason why locations are left alone."""
-        return {
-            left.store
-            for left in plan.left
-            if left.store in self._states
-            and left.verdict.reason == self._states[left.store].stopped
-        }
-
-    def _affordable(
-        self, plans: list[Plan], postponed: set[str], later: frozenset[str]
-    ) -> list[Plan]:
-        """Without those of stores that can take no more; these are added to ``postponed``.
-
-        :param later: stores of which nothing is reported now if they have stopped.
-        """
-        settings, now = self._settings(), time.monotonic()
-        room = {
-            state.name: state.room(settings.page_size, settings.claim_lease) - len(state.queue)
-            for state in self._states.values()
-            if state.is_held_up(now)
-        }
-        affordable = []
-        for plan in plans:
-            stores = {piece.store.name for piece in plan.pieces} & room.keys()
-            full = {store for store in stores if room[store] <= 0}
-            if full := full | (self._stopped_stores(plan) & later) | _proving_stores(plan):
-                postponed |= full
-                continue
-            for store in stores:
-                room[store] -= 1
-            affordable.append(plan)
-        return affordable
 
     def _abort(self, failure: Exception) -> None:
         self._dispatcher.abort(failure)
@@ -266,86 +260,18 @@ class Run:
     def _due_pages(self, is_first: bool) -> Iterator[list[Candidate]]:
         for page in self._source.candidates(self._selection, self._settings().page_size):
             ages, now = self._settings().ages, self._source.now()
-            ready = []
+            ready: list[Candidate] = []
             for candidate in page:
                 if (now_due := due(candidate, ages, now)) is not None:
                     ready.append(now_due)
                 elif is_first:
                     self.report.wait_until(due_at(candidate, ages))
+            if is_first:
+                self.report.stages.read.add(page)
+                self.report.stages.due.add(ready)
             if ready:
                 yield ready
-
-    # Plans ----------------------------------------------------------------------------
-
-    def _plan(self, candidate: Candidate) -> Plan:
-        pieces: list[Piece] = []
-        external: list[Location] = []
-        left: list[Left] = []
-        whole = True
-        for location in candidate.locations:
-            part = self._plan_location(candidate, location)
-            name = part.store if isinstance(part, Left) else part.store.name
-            if self._selection.stores and name not in self._selection.stores:
-                whole = False
-            elif isinstance(part, Piece):
-                pieces.append(part)
-            elif part.verdict.outcome is Outcome.EXTERNAL:
-                external.append(location)
-            else:
-                left.append(part)
-        if self._selection.stores and not candidate.locations:
-            whole = False
-        return Plan(candidate, tuple(pieces), tuple(external), tuple(left), whole)
-
-    def _plan_location(self, candidate: Candidate, location: Location) -> Piece | Left:
-        """What is to be done with a location, or why nothing can be."""
-        named = location.store or NO_STORE
-        if candidate.obstacle is not None:
-            verdict = Verdict(candidate.obstacle.outcome, candidate.obstacle.reason)
-            return Left(location, named, verdict)
-        if location.problem is not None:
-            return Left(location, named, Verdict(Outcome.REFUSED, location.problem))
-        if uri.scheme(location.url) in EXTERNAL:
-            return Left(location, named, Verdict(Outcome.EXTERNAL))
-        try:
-            driver = self._stores.holder(location)
-            root, identity = driver.root(location.url), driver.identify(location.url)
-        except errors.StoreError as error:
-            return Left(location, named, Verdict(Outcome.REFUSED, str(error)))
-        # An operator who names an image wants it tried now.
-        if not self._selection.images and (why := self._troubles.reason_to_wait(location)):
-            return Left(location, driver.store, Verdict(Outcome.WAITING, why))
-        state = self._state(driver)
-        if state.proving:
-            return Left(location, state.name, PROVING)
-        if state.stopped:
-            return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
-        return Piece(location, state, root, identity)
-
-    def _state(self, driver: base.Driver) -> StoreState:
-        """The store's state in this run; at its first use the store has to prove itself."""
-        state = self._states.get(driver.store)
-        if state is None:
-            accepted = driver.store in self._accept_missing
-            state = StoreState(driver, self._healths.of(driver), accepted)
-            self._states[driver.store] = state
-        if state.wants_proof and not state.rests:
-            # In the background: a store that hangs must not hold up the scan for the others.
-            canaries, timeout = self._live.canaries(driver), self._settings().call_timeout
-            state.prove(canaries, timeout)
-            state.wait_for_proof(PROOF_SECONDS)
-        elif not state.proving:
-            state.leave_alone()
-        return state
-
-    def _state_of(self, location: Location) -> StoreState | None:
-        """The state of the store that holds it, once that is known; None without such a store."""
-        try:
-            state = self._state(self._stores.holder(location))
-        except errors.StoreError:
-            return None
-        state.wait_for_proof()
-        return state
+            self._recorder.look_again()
 
     # Claims ---------------------------------------------------------------------------
 
@@ -362,7 +288,9 @@ class Run:
         claimed = self._source.claim(
             [plan.candidate for plan in by_image.values()], self._settings().claim_lease
         )
-        self.report.claimed_elsewhere += len(claimed.lost)
+        self._elsewhere.difference_update(at.image.id for at in claimed.candidates)
+        self._count_elsewhere(claimed.lost)
+        self.report.stages.claimed.add(claimed.candidates)
         if not claimed.candidates:
             pool.sleep(0.01)  # another scrubber is at this page: let it get ahead
             return
@@ -402,16 +330,29 @@ class Run:
             self.report.leave_image(plan.candidate, NO_STORE)
 
     def _finish_external(self, job: Job, location: Location) -> None:
-        LOG.warning(
+        LOG.debug(
             "Location %s of image %s is on a web server: there is nothing to delete.",
             location.id,
             location.image_id,
         )
         store = location.store or NO_STORE
         self.report.record(job.candidate, location, store, Outcome.EXTERNAL)
+        self._tell(job, location, store, Verdict(Outcome.EXTERNAL))
         self._recorder.finish_location(job.claim, location)
 
+    def _count_elsewhere(self, candidates: Iterable[Candidate]) -> None:
+        """Each image once, however often this run comes across it."""
+        self._elsewhere.update(candidate.image.id for candidate in candidates)
+        self.report.claimed_elsewhere = len(self._elsewhere)
+
     # Verdicts -------------------------------------------------------------------------
+
+    def _count_sent(self, jobs: Sequence[Job]) -> None:
+        sent = self.report.stages.sent
+        sent.locations += len(jobs)
+        for job in jobs:
+            sent.images += not job.sent
+            job.sent = True
 
     def _settle(self, job: Job, piece: Piece, verdict: Verdict) -> None:
         """What the dispatcher says of a piece, to the recorder and into the report."""
@@ -426,8 +367,10 @@ class Run:
             verdict.reason,
             verdict.bytes_freed,
         )
-        if verdict.outcome is Outcome.LOST and not self._dispatcher.ending:
-            self.report.claimed_elsewhere += 1
+        if verdict.outcome is not Outcome.LOST:
+            self._tell(job, piece.location, piece.store.name, verdict)
+        elif not self._dispatcher.ending:
+            self._count_elsewhere([job.candidate])
         if verdict.outcome.done:
             self._troubles.done(piece.location)
             self._recorder.finish_location(job.claim, piece.location)
@@ -435,9 +378,34 @@ class Run:
             self._remember(job.candidate, piece, verdict)
             job.complete = False
             self._tried.add(piece.location.id)
-            self._recorder.give_back(job.claim, piece.location)
+            if verdict.may_happen:
+                self._recorder.leave_to_lapse(job.claim, piece.location)
+            else:
+                self._recorder.give_back(job.claim, piece.location)
         if job.ended:
             self._end(job)
+
+    def _tell(self, job: Job, location: Location, store: str, verdict: Verdict) -> None:
+        """Whoever keeps the audit trail; before the ledger forgets what is done."""
+        if self._audit is None or verdict.outcome is None:
+            return
+        image = job.candidate.image
+        settled = Settled(
+            run=self.report.run,
+            image=image.id,
+            owner=image.owner,
+            store=store,
+            location=location.id,
+            size=image.size,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            attempts=self._troubles.attempts(location) + verdict.attempted,
+            seconds=job.seconds,
+        )
+        try:
+            self._audit(settled)
+        except Exception:
+            LOG.exception("What became of location %s is not in the audit trail", location.id)
 
     def _remember(self, candidate: Candidate, piece: Piece, verdict: Verdict) -> None:
         if verdict.outcome is Outcome.REFUSED:
@@ -447,40 +415,21 @@ class Run:
 
     def _settle_missing(self) -> None:
         """At the end: whether stores without proof are believed about what they miss."""
-        for state in self._states.values():
+        for state in self._planner.states.values():
             for root, found in state.roots.items():
-                verdict = self._verdict_on_missing(state, root)
+                verdict = LOST if self._dispatcher.ending else self._judge.missing(state, root)
                 for job, piece in found.missing:
                     job.held -= 1
                     self._settle(job, piece, verdict)
                 found.missing.clear()
-
-    def _verdict_on_missing(self, state: StoreState, root: str) -> Verdict:
-        if self._dispatcher.ending:
-            return LOST
-        if state.stopped:
-            return Verdict(Outcome.WAITING, state.stopped)
-        missing, touched = len(state.roots[root].missing), state.roots[root].touched
-        holds_something = state.driver.holds_something(root)
-        if proof.believes(missing, touched, self._settings().thresholds, holds_something):
-            return Verdict(Outcome.GONE)
-        return Verdict(
-            Outcome.WAITING,
-            f"missing in store {state.name}, and too few live images prove that it is the right; "
-            f"if it is, run once with --accept-missing {state.name}",
-        )
 
     def _end(self, job: Job) -> None:
         if job.complete:
             self._finish_image(job.candidate, job.stores)
 
     def _finish_image(self, candidate: Candidate, stores: frozenset[str]) -> None:
-        if candidate.kind not in (Kind.DELETED, Kind.HALF_DELETED):
+        if not candidate.kind.is_whole:
             return  # live, or finished long ago: only its locations were due
         self._recorder.finish_image(candidate)
         self.report.scrubbed(candidate, stores)
         LOG.debug("Image %s is scrubbed.", candidate.image.id)
-
-
-def _proving_stores(plan: Plan) -> set[str]:
-    return {left.store for left in plan.left if left.verdict is PROVING}

@@ -60,6 +60,11 @@ class Troubles:
             return _PARKED.format(trouble.attempts, trouble.last_error)
         return _TRIED_LATER.format(trouble.last_error)
 
+    def attempts(self, location: Location) -> int:
+        """How often it had failed when its page was read."""
+        trouble = self._trouble(location)
+        return trouble.attempts if trouble else 0
+
     def failed(self, candidate: Candidate, location: Location, store: str, reason: str) -> None:
         """A location was tried, and stays."""
         before = self._trouble(location)

@@ -7,7 +7,7 @@ whether it is believed.
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -28,6 +28,10 @@ LOOKED_AT = 8
 
 #: A call that takes longer lends its slot to other stores.
 STALL_SECONDS = 2.0
+
+#: So many calls at once, until the store has answered one in this run: it may hang, and would
+#: take half the slots from the others for as long as that is not known.
+FIRST_CALLS = 2
 
 #: A store that did nothing but ask for patience for so long, or asks for more, is left to the
 #: next run.
@@ -53,6 +57,8 @@ class Job:
     :param deleted: identities of its pieces that are done with: two rows may be one object.
     :param held: how many pieces are missing in a store that has not proved itself.
     :param complete: whether all that its rows name is gone, as far as it got.
+    :param sent: whether a store was asked to delete any of it.
+    :param seconds: how long the store call took that came last, 0 where none was needed.
     """
 
     candidate: Candidate
@@ -62,6 +68,8 @@ class Job:
     complete: bool = True
     deleted: set[str] = field(default_factory=set)
     held: int = 0
+    sent: bool = False
+    seconds: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -73,12 +81,15 @@ class Verdict:
     """What became of a piece; ``outcome`` is None while it is held to the end of the run.
 
     :param attempted: whether the store was asked and said no to this one piece.
+    :param may_happen: whether the store may delete it yet: its claim is left to lapse, so that
+        nobody takes the bytes for safe.
     """
 
     outcome: Outcome | None
     reason: str = ""
     bytes_freed: int = 0
     attempted: bool = False
+    may_happen: bool = False
 
 
 #: Not even tried, or refused for now: the piece goes back to its queue.
@@ -114,9 +125,17 @@ class StoreState:
 
     :param health: what is known of it from earlier runs.
     :param accepted: whether an operator vouches for it.
+    :param why_paused: asked whether an operator has paused it, and what to say of that.
+    :ivar errors: answers of its deletes by the kind of error.
     """
 
-    def __init__(self, driver: base.Driver, health: Health, accepted: bool = False) -> None:
+    def __init__(
+        self,
+        driver: base.Driver,
+        health: Health,
+        accepted: bool = False,
+        why_paused: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.driver = driver
         self.name = driver.store
         self.health = health
@@ -124,22 +143,25 @@ class StoreState:
         self.in_flight: set[Batch] = set()
         self.pace = Pace(driver.abilities.seconds)
         self.roots: defaultdict[str, RootState] = defaultdict(RootState)
-        self.throttled = 0
-        self.stopped: str | None = None
+        self.errors: Counter[str] = Counter()
+        self._stopped: str | None = None
+        self._left: str | None = None
         self._looking = 0
         self._looked = pool.Bell()
         self._throttled_since: float | None = None
         self._proven = False
+        self._has_answered = False
         self._proof: pool.Flag | None = None
         self._accepted = accepted
+        self._why_paused = why_paused
 
     # Its calls ------------------------------------------------------------------------
 
     def ready_in(self, now: float) -> float | None:
         """Seconds until another call may be made; None while there is no work or connection."""
-        if not self.queue or len(self.in_flight) >= self.driver.connections:
+        if self.stopped or not self.queue or len(self.in_flight) >= self._most_calls:
             return None
-        return 0.0 if self.stopped else max(0.0, self.health.limit.ready_at - now)
+        return max(0.0, self.health.limit.ready_at - now)
 
     def next_batch(self, slots: int) -> Batch:
         """What the next call takes; it counts as sent.
@@ -159,7 +181,12 @@ class StoreState:
         """Whether it goes on at no pace of its own: limited, or all its calls take for ever."""
         if self.health.limit.allowed is not None:
             return True
-        return bool(self.in_flight) and self.stalled(now) >= self.driver.connections
+        return bool(self.in_flight) and self.stalled(now) >= self._most_calls
+
+    @property
+    def _most_calls(self) -> int:
+        most = self.driver.connections
+        return most if self._has_answered else min(most, FIRST_CALLS)
 
     def room(self, page_size: int, lease: float) -> int:
         """How much may be queued: no more than it can do well within the lease of its claims."""
@@ -174,10 +201,10 @@ class StoreState:
 
     def heard(self, answers: Answers, sent_at: float) -> None:
         """What the store said to a batch."""
+        self._has_answered = True
         self.health.heard(answers, sent_at)
         now = time.monotonic()
         throttled = sum(isinstance(answer, errors.Throttled) for answer in answers)
-        self.throttled += throttled
         if throttled < len(answers):
             self._throttled_since = None
         elif throttled and self._throttled_since is None:
@@ -185,24 +212,44 @@ class StoreState:
         if reason := self.health.circuit.reason:
             self._stop(reason)
         elif throttled and self._is_out_of_patience(now):
-            self._rest()
+            self.leave(_RESTS)
 
     def _is_out_of_patience(self, now: float) -> bool:
         waited = 0.0 if self._throttled_since is None else now - self._throttled_since
         return max(waited, self.health.limit.not_before - now) > PATIENCE_SECONDS
 
-    def _rest(self) -> None:
-        if self.stopped is None:
-            LOG.warning("Store %s is left alone for the rest of this run: %s", self.name, _RESTS)
-            self.stopped = _RESTS
+    def count(self, answers: Answers, seconds: float) -> None:
+        """Of a call that took so long, whatever became of it."""
+        kinds = Counter(answer.kind for answer in answers if isinstance(answer, errors.StoreError))
+        del kinds[errors.NotSent.kind]  # our own doing
+        self.errors.update(kinds)
+        self.health.calls.add(seconds, kinds)
 
     # Whether it is used ---------------------------------------------------------------
 
     @property
+    def stopped(self) -> str | None:
+        """Why nothing is sent to it, for now or for the rest of this run; None while it is used."""
+        return self._left or self._stopped
+
+    def leave(self, reason: str) -> None:
+        """Ask nothing more of it in this run, though it may well work."""
+        if self._left is None:
+            LOG.warning("Store %s is left alone for the rest of this run: %s", self.name, reason)
+            self._left = reason
+
+    def heed(self) -> None:
+        """Take notice of an operator's pause; who resumes it means the next run."""
+        if self._left is None and (reason := self._why_paused()):
+            self.leave(reason)
+
+    @property
     def wants_proof(self) -> bool:
         """Whether to ask it now what it is: at its first use, or after a failure once more."""
-        untried = not self._proven if self.stopped is None else bool(self.health.circuit.reason)
-        return untried and not self.proving and self.health.may_be_asked
+        if self._left is not None or self.proving:
+            return False
+        untried = not self._proven if self._stopped is None else bool(self.health.circuit.reason)
+        return untried and self.health.may_be_asked
 
     @property
     def proving(self) -> bool:
@@ -232,7 +279,7 @@ class StoreState:
     def _prove(self, proof: pool.Flag, canaries: dict[str, list[Location]], timeout: float) -> None:
         reason = self._reason_against(lambda: self._probe(canaries, timeout))
         # Only now: while it is asked nothing may be sent.
-        self._proof, self.stopped = None, None
+        self._proof, self._stopped = None, None
         try:
             self._conclude(reason)
         finally:
@@ -245,7 +292,7 @@ class StoreState:
         self._proven = True
         if self.health.circuit.reason is not None:
             LOG.info("Store %s works again.", self.name)
-            self.health.circuit = self.health.circuit.worked()
+            self.health.circuit = self.health.circuit.probed()
 
     def _probe(self, canaries: dict[str, list[Location]], timeout: float) -> None:
         call(self.driver, self.driver.probe, timeout=timeout)
@@ -255,7 +302,7 @@ class StoreState:
     def leave_alone(self) -> None:
         """Not asked at all: it failed, or asked for patience, in an earlier run."""
         if self.stopped is None and not self._proven:
-            self.stopped = self.health.circuit.reason or _RESTS
+            self._stopped = self.health.circuit.reason or _RESTS
 
     @property
     def asked_again_in(self) -> float:
@@ -325,11 +372,11 @@ class StoreState:
 
     def stop(self, reason: str) -> None:
         """It failed as a whole: nothing more is sent until it has proved itself once more."""
-        if self.stopped is None:
+        if self._stopped is None:
             self.health.broke(reason)
             self._stop(reason)
 
     def _stop(self, reason: str) -> None:
-        if self.stopped is None:
+        if self._stopped is None:
             LOG.error("Store %s is stopped for now: %s", self.name, reason)
-            self.stopped = reason
+            self._stopped = reason

@@ -17,7 +17,7 @@ class Circuit:
 
     :param reason: why it is open, None while it is closed.
     :param probe_at: when the store may be asked again.
-    :param step: seconds that were waited last.
+    :param step: seconds that were waited last, 0 once a delete has worked.
     :param streak: failures in a row.
     """
 
@@ -32,7 +32,10 @@ class Circuit:
         return self.reason is None or not now < self.probe_at <= now + LONGEST_STEP
 
     def broke(self, now: float, reason: str) -> "Circuit":
-        """After the store failed as a whole; each time in a row doubles the step."""
+        """After the store failed as a whole; each time in a row doubles the step.
+
+        Probes in between that went well count for nothing.
+        """
         step = min(LONGEST_STEP, max(FIRST_STEP, 2 * self.step))
         return Circuit(reason, now + step, step, self.streak)
 
@@ -42,6 +45,10 @@ class Circuit:
         if streak < STREAK:
             return Circuit(self.reason, self.probe_at, self.step, streak)
         return Circuit(self.reason, self.probe_at, self.step).broke(now, reason)
+
+    def probed(self) -> "Circuit":
+        """After a probe went well: what the store is really asked for may fail all the same."""
+        return Circuit(step=self.step)
 
     def worked(self) -> "Circuit":
         """After the store did what it was asked to."""

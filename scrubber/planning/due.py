@@ -20,7 +20,7 @@ class Ages:
 
 def due(candidate: Candidate, ages: Ages, now: datetime.datetime) -> Candidate | None:
     """The candidate with those of its locations that are due; None if it is not due itself."""
-    if candidate.kind in (Kind.DELETED, Kind.HALF_DELETED):
+    if candidate.kind.is_whole:
         return candidate if due_at(candidate, ages) <= now else None
     locations = tuple(
         location
@@ -34,7 +34,7 @@ def due_at(candidate: Candidate, ages: Ages) -> datetime.datetime:
     """When the image, or the first of its removed locations, is due."""
     if candidate.kind is Kind.HALF_DELETED:
         return _later(candidate.image.went_at, max(ages.scrub_time, HALF_DELETED_AGE))
-    if candidate.kind is Kind.DELETED:
+    if candidate.kind.is_whole:
         return _later(candidate.image.went_at, ages.scrub_time)
     return min(
         (location_due_at(location, candidate.kind, ages) for location in candidate.locations),

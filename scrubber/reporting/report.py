@@ -1,9 +1,12 @@
 """The report of one run: what became of every location, and why something is left."""
 
 import datetime
+import os
+import secrets
+import socket
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scrubber.model import Candidate, Location, Outcome
@@ -34,21 +37,55 @@ class Tally:
         }
 
 
+@dataclass(slots=True)
+class Stage:
+    """How far a run has come."""
+
+    images: int = 0
+    locations: int = 0
+
+    def add(self, candidates: Collection[Candidate]) -> None:
+        self.images += len(candidates)
+        self.locations += sum(len(candidate.locations) for candidate in candidates)
+
+
+@dataclass(slots=True)
+class Stages:
+    """The counts of all stages, in their order; they grow while a run goes on.
+
+    What was sent is counted anew if it was throttled and is sent once more.  Deleted is also
+    what needed no delete; what is deleted is recorded a moment later.
+    """
+
+    read: Stage = field(default_factory=Stage)
+    due: Stage = field(default_factory=Stage)
+    claimed: Stage = field(default_factory=Stage)
+    sent: Stage = field(default_factory=Stage)
+    deleted: Stage = field(default_factory=Stage)
+    recorded: Stage = field(default_factory=Stage)
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a store could be used.
 
-    :param throttled: how often it asked for patience with a location.
+    :param errors: its answers by kind of error, one for each location.
     :param limit: locations a second that it is known to take, None for no limit.
     :param asked_again_in: seconds from the end of the run, 0 for at once.
     """
 
-    throttled: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
     limit: float | None = None
     asked_again_in: float = 0.0
 
+    @property
+    def throttled(self) -> int:
+        """How often it asked for patience with a location."""
+        return self.errors.get("throttled", 0)
+
     def as_dict(self) -> dict[str, Any]:
         return {
+            "errors": dict(self.errors),
             "throttled": self.throttled,
             "limit_per_second": None if self.limit is None else round(self.limit, 1),
             "asked_again_in_seconds": round(self.asked_again_in),
@@ -79,11 +116,25 @@ class Report:
     """Counts while a run goes on; ``as_dict`` is the document of ``--format json``.
 
     :param rehearsal: a dry run: the counts say what a run would have done.
+    :param trigger: why the run is made.
     """
 
-    def __init__(self, now: Callable[[], datetime.datetime], rehearsal: bool = False) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime.datetime],
+        rehearsal: bool = False,
+        trigger: str = "once",
+    ) -> None:
         self._now = now
+        #: Its name, in the state database and in the audit trail.
+        self.run = secrets.token_hex(6)
+        self.trigger = trigger
+        self.host = socket.gethostname()
+        self.process = os.getpid()
         self.rehearsal = rehearsal
+        self.stages = Stages()
+        #: Called before somebody reads what the run has not written here yet.
+        self.before_look: Callable[[], None] = lambda: None
         self.started_at = now()
         self.finished_at: datetime.datetime | None = None
         self.total = Tally()
@@ -91,6 +142,7 @@ class Report:
         self.owners: defaultdict[str, Tally] = defaultdict(Tally)
         self.left: dict[tuple[Outcome, str, str], Left] = {}
         self.stopped_stores: dict[str, str] = {}
+        self.paused_stores: list[str] = []
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.not_due = 0
         self.next_due_at: datetime.datetime | None = None
@@ -114,6 +166,7 @@ class Report:
         for tally in self._tallies(candidate, [store]):
             tally.locations[outcome] += 1
             tally.bytes_freed += bytes_freed
+        self.stages.deleted.locations += outcome.done
         if outcome.left:
             self._leave(outcome, reason, store, candidate, location)
 
@@ -147,6 +200,7 @@ class Report:
         """All of an image is gone."""
         for tally in self._tallies(candidate, sorted(stores)):
             tally.images_scrubbed += 1
+        self.stages.deleted.images += 1
 
     def _tallies(self, candidate: Candidate, stores: list[str]) -> list[Tally]:
         owner = candidate.image.owner or ""
@@ -179,12 +233,19 @@ class Report:
         return "partial" if self.left or self.alarms else "succeeded"
 
     def as_dict(self) -> dict[str, Any]:
+        if self.finished_at is None:
+            self.before_look()
         return {
+            "run": self.run,
+            "trigger": self.trigger,
+            "host": self.host,
+            "process": self.process,
             "status": self.status,
             "dry_run": self.rehearsal,
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
             "error": self.failure,
+            "stages": asdict(self.stages),
             **self.total.as_dict(),
             "stores": {
                 store: tally.as_dict() | self.paces[store].as_dict()
@@ -192,6 +253,7 @@ class Report:
             },
             "owners": {owner: tally.as_dict() for owner, tally in sorted(self.owners.items())},
             "stopped_stores": self.stopped_stores,
+            "paused_stores": self.paused_stores,
             "left": [left.as_dict() for left in self.left.values()],
             "not_due": {"images": self.not_due, "next_due_at": _iso(self.next_due_at)},
             "claimed_elsewhere": {"images": self.claimed_elsewhere},

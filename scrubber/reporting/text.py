@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from scrubber.model import Outcome
-from scrubber.reporting.report import Left, Report, Tally
+from scrubber.reporting.report import Left, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _PLAIN_WIDTH = 120
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -26,6 +25,14 @@ def size(number: float) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def lasting(seconds: float) -> str:
+    """300 as ``5 min``; whole numbers, since nobody needs more."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def printable(words: str) -> str:
@@ -64,7 +71,7 @@ def summary(report: Report) -> str:
 
 def paces(report: Report) -> list[str]:
     """What is to be said of stores that ask for patience, or are left alone for a while."""
-    said: list[str] = []
+    said = [f"store {store} is paused by an operator" for store in report.paused_stores]
     for store, pace in sorted(report.paces.items()):
         if pace.throttled:
             limit = f", and takes {pace.limit:.3g} locations/s now" if pace.limit else ""
@@ -89,71 +96,13 @@ def progress(report: Report) -> str:
     )
 
 
-def print_report(report: Report) -> None:
-    """Tables by store (and by project, for a dry run), what is left and why, and the summary."""
-    console = _console()
-    if report.stores:
-        console.print(_tally_table("Store", report.stores, report.rehearsal))
-    if report.owners and report.rehearsal:
-        console.print(_tally_table("Project", report.owners, report.rehearsal))
-    if report.left:
-        console.print(_left_table(report))
-    if report.next_due_at:
-        console.print(
-            f"Not due yet: {counted(report.not_due, 'image')}, the next at "
-            f"{report.next_due_at:%Y-%m-%d %H:%M:%S} UTC"
-        )
-    console.print(summary(report), soft_wrap=True, markup=False, highlight=False)
-
-
-def _tally_table(heading: str, tallies: dict[str, Tally], rehearsal: bool) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="A run would" if rehearsal else None, title_justify="left")
-    outcomes = [at for at in Outcome if at is not Outcome.LOST and _any(tallies, at)]
-    names = {Outcome.DELETED: "delete locations"} if rehearsal else {}
-    table.add_column(heading, overflow="fold")
-    table.add_column("scrub images" if rehearsal else "images scrubbed", justify="right")
-    for outcome in outcomes:
-        table.add_column(names.get(outcome, outcome.value), justify="right")
-    table.add_column("free" if rehearsal else "freed", justify="right")
-    for name, tally in sorted(tallies.items()):
-        table.add_row(
-            escape(name) or "(none)",
-            str(tally.images_scrubbed),
-            *(str(tally.locations[outcome]) for outcome in outcomes),
-            size(tally.bytes_freed),
-        )
-    return table
-
-
-def _left_table(report: Report) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="Left behind", title_justify="left")
-    for heading in ("", "locations", "store", "why", "for example image"):
-        table.add_column(heading, overflow="fold")
-    for left in report.left.values():
-        example = left.examples[0]["image"] if left.examples else ""
-        table.add_row(
-            left.outcome.value,
-            str(left.locations),
-            escape(left.store),
-            escape(left.reason),
-            example,
-        )
-    return table
-
-
 def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
     """A table on a terminal, else a line per row that nothing wraps; whether there was a row.
 
     The first column is never folded, so that ids can be copied.
     """
     found = [[printable(cell) for cell in row] for row in rows]
-    if found and _console().is_terminal:
+    if found and console().is_terminal:
         _print_table(headings, found)
     elif found:
         # Not by rich, which needs minutes for 100,000 rows.
@@ -174,18 +123,15 @@ def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None
         table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*map(escape, row))
-    _console().print(table)
+    console().print(table)
 
 
-def _any(tallies: dict[str, Tally], outcome: Outcome) -> bool:
-    return any(tally.locations[outcome] for tally in tallies.values())
-
-
-def _console() -> "Console":
+def console() -> "Console":
+    """Standard output; wide enough for tables where it is no terminal."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+    found = Console()
+    return found if found.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 class ProgressLine:
@@ -206,3 +152,30 @@ class ProgressLine:
 
     def close(self) -> None:
         self._live.stop()
+
+
+class Screen:
+    """Lines that take the place of the former ones, on a terminal; elsewhere they follow them."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._console = console()
+        self._live = Live(console=self._console, auto_refresh=False)
+
+    def __enter__(self) -> "Screen":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, lines: Sequence[str]) -> None:
+        from rich.text import Text
+
+        if self._console.is_terminal:
+            self._live.update(Text("\n".join(lines)), refresh=True)
+        else:
+            print(*lines, sep="\n", flush=True)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from scrubber.model import Candidate, Image, Location, Selection
+from scrubber.model import Backlog, Candidate, Image, Location, Selection
 
 
 @dataclass(eq=False, slots=True)
@@ -78,6 +78,12 @@ class Source(Protocol):
 
     def candidates(self, selection: Selection, page_size: int) -> Iterator[list[Candidate]]:
         """All that may be deleted one day, page by page; the due ones and the others."""
+
+    def backlog(self, older: float = 0, younger: float | None = None) -> Backlog:
+        """What was deleted at least ``older`` and less than ``younger`` seconds ago, and waits.
+
+        For triggers and figures: cheap, and without locations removed from live images.
+        """
 
     def claim(self, candidates: Sequence[Candidate], lease: float) -> Claimed:
         """Take the candidates that nobody else holds; all locations of an image or none."""

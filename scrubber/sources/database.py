@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from scrubber import errors
-from scrubber.model import Candidate, Image, Location, Selection
+from scrubber.model import Backlog, Candidate, Image, Location, Selection
 from scrubber.planning import kinds
 from scrubber.sources import rows, rules
 from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
@@ -50,7 +50,15 @@ class DatabaseSource:
         self._recent_live: set[int] = set()
 
     def check(self) -> None:
-        self._engine.connect()
+        # At start a database that is down is said at once, not after half a minute.
+        self._engine.patience, patience = 0.0, self._engine.patience
+        try:
+            self._engine.connect()
+            self._see_columns()
+        finally:
+            self._engine.patience = patience
+
+    def _see_columns(self) -> None:
         try:
             self._engine.read(_select_all_columns)
         except errors.SourceError as error:
@@ -176,6 +184,17 @@ class DatabaseSource:
         return {
             image_id: list(group) for image_id, group in groupby(locations, lambda at: at.image_id)
         }
+
+    def backlog(self, older: float = 0, younger: float | None = None) -> Backlog:
+        def work(connection: Connection) -> Backlog:
+            now = self._now(connection)
+            rule = rules.went_between(now, older, younger)
+            figures = select(func.count(), func.sum(_images.size), func.min(_images.deleted_at))
+            images, size, first = connection.execute(figures.where(rule)).one()
+            oldest = (now - first).total_seconds() if first else None
+            return Backlog(images, int(size or 0), oldest)
+
+        return self._engine.read(work)
 
     def importing(self, images: Collection[str]) -> frozenset[str]:
         marks = select(PROPERTIES.c.image_id).where(

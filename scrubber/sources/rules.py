@@ -11,6 +11,8 @@ from scrubber.sources.tables import IMAGES, LOCATIONS
 #: Stands for a time that a row does not have.
 EPOCH = datetime.datetime(1970, 1, 1)
 
+_ABOUT_THE_SAME_TIME = datetime.timedelta(hours=1)
+
 images = IMAGES.c
 locations = LOCATIONS.c
 
@@ -23,6 +25,29 @@ def is_deleted() -> ColumnElement[bool]:
 def is_half_deleted() -> ColumnElement[bool]:
     """An API process that died in mid-delete."""
     return and_(images.deleted.is_(False), images.status == "pending_delete")
+
+
+def went_between(
+    now: datetime.datetime, older: float, younger: float | None
+) -> ColumnElement[bool]:
+    """Pending images that were deleted at least ``older``, less than ``younger`` seconds ago."""
+    rules = [
+        images.status == "pending_delete",
+        images.deleted_at <= _before(now, older),
+    ]
+    if younger is not None:
+        earliest = _before(now, younger)
+        # Glance writes both when it deletes, and only updated_at has an index.
+        touched = images.updated_at > earliest - _ABOUT_THE_SAME_TIME
+        rules += [images.deleted_at > earliest, touched]
+    return and_(*rules)
+
+
+def _before(now: datetime.datetime, seconds: float) -> datetime.datetime:
+    try:
+        return now - datetime.timedelta(seconds=seconds)
+    except OverflowError:
+        return EPOCH
 
 
 def has_removed_location() -> ColumnElement[bool]:

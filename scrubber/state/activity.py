@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     insert,
     select,
     update,
@@ -30,6 +31,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
 from scrubber.orders import StoreOrder
+from scrubber.state.base import iso
 from scrubber.state.database import MOMENT, StateDatabase, storable, upsert
 
 _METADATA = MetaData()
@@ -95,6 +97,23 @@ class RunRecord:
     finished_at: datetime.datetime | None
     report: dict[str, Any]
     cancel_asked: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For scripts: what a list says of a run."""
+        return {
+            "run": self.id,
+            "host": self.host,
+            "pid": self.pid,
+            "trigger": self.trigger,
+            "status": self.status,
+            "started_at": iso(self.started_at),
+            "seen_at": iso(self.seen_at),
+            "finished_at": iso(self.finished_at) if self.finished_at else None,
+            "images": self.report["images"],
+            "locations": self.report["locations"],
+            "bytes_freed": self.report["bytes_freed"],
+            "locations_left": sum(left["locations"] for left in self.report["left"]),
+        }
 
     def as_of(self, now: datetime.datetime) -> "RunRecord":
         """With the status that an operator should see: a dead process cannot write its own."""
@@ -211,6 +230,15 @@ class Activity:
         """The last ones, the newest first."""
         rows = select(RUNS).order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(limit)
         return self._runs(rows)
+
+    def last_ends(self) -> dict[str, datetime.datetime]:
+        """When the last run of each status ended, on whatever host."""
+        rows = (
+            select(RUNS.c.status, func.max(RUNS.c.finished_at))
+            .where(RUNS.c.finished_at.is_not(None))
+            .group_by(RUNS.c.status)
+        )
+        return self._database.read(lambda connection: dict(connection.execute(rows).tuples().all()))
 
     def run(self, which: str) -> RunRecord | None:
         """The one whose id begins so, if there is only one."""

@@ -3,9 +3,9 @@
 import datetime
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from scrubber.planning.retry import Trouble
+from scrubber.planning.retry import Patience, Trouble
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,6 +30,27 @@ class Entry:
     @property
     def key(self) -> Key:
         return Key(self.image, self.location)
+
+    def as_dict(self, patience: Patience) -> dict[str, Any]:
+        """For scripts."""
+        trouble = self.trouble
+        return {
+            "image": self.image,
+            "location": self.location,
+            "store": self.store,
+            "owner": self.owner,
+            "size": self.size,
+            "attempts": trouble.attempts,
+            "parked": trouble.is_parked(patience),
+            "first_failed_at": iso(trouble.first_failed_at),
+            "last_error": trouble.last_error,
+            "next_try_at": iso(trouble.next_try_at),
+        }
+
+
+def iso(moment: datetime.datetime) -> str:
+    """``2026-01-31T12:00:00Z``"""
+    return moment.replace(microsecond=0).isoformat() + "Z"
 
 
 class Ledger(Protocol):

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     and_,
     delete,
+    func,
     literal,
     select,
     tuple_,
@@ -101,6 +102,22 @@ class SqlLedger:
     ) -> int:
         statement = update(RETRIES).where(*_matching(image, store)).values(next_try_at=now)
         return self._database.write_alone(lambda connection: connection.execute(statement).rowcount)
+
+    def count(self) -> int:
+        """How many locations are remembered."""
+        counting = select(func.count()).select_from(RETRIES)
+        return self._database.read(lambda connection: connection.execute(counting).scalar_one())
+
+    def parked(self, attempts: int) -> dict[str, int]:
+        """How many locations of each store have failed so often."""
+        counting = (
+            select(_COLUMNS.store, func.count())
+            .where(_COLUMNS.attempts >= attempts)
+            .group_by(_COLUMNS.store)
+        )
+        return self._database.read(
+            lambda connection: dict(connection.execute(counting).tuples().all())
+        )
 
     def close(self) -> None:
         self._database.close()

@@ -43,7 +43,8 @@ def open_state(
             raise errors.StateMissing(f"{where}: nothing is remembered")
         return StateDatabase(connection, stop, create=create)
 
-    return Reopening(open_, required=options.required and create)
+    required = options.required and create
+    return Reopening(open_, required=required, is_configured=bool(connection))
 
 
 class Reopening(Generic[C]):
@@ -62,15 +63,23 @@ class Reopening(Generic[C]):
         open_: Callable[[], C],
         *,
         required: bool,
+        is_configured: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open = open_
+        self._is_configured = is_configured
         self._required = required
         self._clock = clock
         self._opened: C | None = None
         self._not_before = clock()
         self._reason: str | None = None
+        self._warned = False
         self.ask(lambda _opened: None, None)
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is to be one at all."""
+        return self._is_configured
 
     @property
     def problem(self) -> str | None:
@@ -105,19 +114,20 @@ class Reopening(Generic[C]):
         self._not_before = self._clock() + self.pause
 
     def _say_why(self, problem: errors.StateUnavailable) -> None:
+        is_new, self._reason = str(problem) != self._reason, str(problem)
         # A dry run before the first run misses nothing.
-        if str(problem) != self._reason and not isinstance(problem, errors.StateMissing):
+        if is_new and not isinstance(problem, errors.StateMissing):
+            self._warned = True
             LOG.warning(
                 "Scrubbing goes on without a memory of what failed: %s (section [%s])",
                 problem,
                 config.STATE_SECTION,
             )
-            self._reason = str(problem)
 
     def _found(self) -> None:
-        if self._reason is not None:
+        if self._warned:
             LOG.info("The state database can be used again")
-            self._reason = None
+        self._reason, self._warned = None, False
 
 
 class ReopeningLedger(Generic[C]):

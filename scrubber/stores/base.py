@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from oslo_config import cfg
 
 from scrubber import errors
-from scrubber.model import Answers, Looks, Target
+from scrubber.model import Answer, Answers, Deleted, Found, Looks, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Abilities:
         a request costs a round trip whatever it holds.
     :param at_least: so many in one ``delete``, if there are so many and the time allows: each
         batch has its rows read once more, so smaller ones cost more than they gain.
+    :param may_hang: whether a call may never return, as on a file system whose server is gone:
+        nobody waits much longer than call_timeout for its end.  Others end by themselves.
     :param says_gone: whether ``delete`` tells an object that is not there from one that it
         deleted.  S3 does not: it answers success to both.
     """
@@ -33,6 +35,7 @@ class Abilities:
     batch: int
     seconds: float = 0.05
     at_least: int = 1
+    may_hang: bool = False
     says_gone: bool = True
 
 
@@ -119,7 +122,8 @@ class Section:
 class Hanging(Protocol):
     """A call that did not end in time, and may yet."""
 
-    ended: bool
+    @property
+    def ended(self) -> bool: ...
 
 
 class Driver(abc.ABC):
@@ -170,6 +174,13 @@ class Driver(abc.ABC):
 
         :raises Unavailable: it is not, or cannot be used; the message says why.
         """
+
+    def space_watch(self) -> Callable[[], bool] | None:
+        """A store call that says whether space is short in it; None if nobody wants to know.
+
+        The call raises :class:`errors.Unavailable` if the store does not say.
+        """
+        return None
 
     def resolve(self) -> None:  # noqa: B027 - most stores have one name only
         """See what its roots are really called; once per run, before identities are asked for.
@@ -222,6 +233,10 @@ class Driver(abc.ABC):
         :raises Unavailable: the store as a whole cannot be used; nothing may be taken as
             deleted then, though some may be.
         """
+
+    def rehearsed(self, target: Target, found: Found) -> Answer:
+        """What ``delete`` would answer for an object that ``look`` has found."""
+        return Deleted(found.size or target.size or 0)
 
     def close(self) -> None:  # noqa: B027 - many drivers hold nothing
         """Give back what it holds; no call is in flight any more."""

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from oslo_config import cfg
 
-from scrubber import errors
+from scrubber import errors, units
 from scrubber.model import Answer, Answers, Deleted, Found, Look, Looks, Target
 from scrubber.stores import base
 
@@ -29,6 +29,15 @@ _OPTS = [
     cfg.MultiStrOpt(
         "filesystem_store_datadirs",
         help="Directories of the images, each with an optional :priority, as in glance-api.conf.",
+    ),
+    cfg.Opt(
+        "scrub_free_space",
+        type=units.FreeSpace(),
+        mutable=True,
+        sample_default="10%",
+        help="A daemon does not wait for wakeup_time while less than this is free in the file "
+        "system of a data directory, and an image has become due since its last run began: a "
+        "share, or bytes, or 500GB. Not set or 0: it waits.",
     ),
 ]
 
@@ -50,8 +59,10 @@ class FileDriver(base.Driver):
         schemes=frozenset({"file", "filesystem"}),
         blocks=True,
         batch=256,
-        seconds=0.1,
+        # As each of sixteen threads sees it: they share the processors.
+        seconds=0.5,
         at_least=64,
+        may_hang=True,
     )
 
     def __init__(self, section: base.Section) -> None:
@@ -84,6 +95,12 @@ class FileDriver(base.Driver):
     def resolve(self) -> None:
         for root in self._roots:
             root.resolve()
+
+    def space_watch(self) -> Callable[[], bool] | None:
+        watermark = self.section.options.scrub_free_space
+        if watermark is None:
+            return None
+        return lambda: any(watermark.is_above(*root.space()) for root in self._roots)
 
     def root(self, url: str) -> str:
         return self._place(_path(url))[0].path
@@ -239,6 +256,14 @@ class _Root:
                     linked.add(os.path.realpath(entry.path))
         self.holds_something = names > 0
         self._linked = linked
+
+    def space(self) -> tuple[int, int]:
+        """Bytes that are free to us, and bytes altogether, in its file system."""
+        try:
+            status = os.statvfs(self.real)
+        except OSError as error:
+            raise self._unavailable(error.strerror) from None
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     def check_unlinked(self, rest: str) -> None:
         """See that no symbolic link in the directory leads to this file.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import stevedore.exception
@@ -17,6 +18,9 @@ from scrubber.stores import base, uri
 LOG = logging.getLogger(__name__)
 
 NAMESPACE = "scrubber.stores"
+
+#: The source whose images only Glance's API deletes: it has no stores of its own.
+GLANCE_API = "glance_api"
 
 #: As in glance_store.
 DEFAULTS_SECTION = "backend_defaults"
@@ -130,28 +134,38 @@ def _holds(driver: base.Driver, url: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of a configured store.
+
+    :param driver: None if scrubber cannot delete from it.
+    :param problem: why not.
+    :param needed: whether Glance certainly uses it, so that nothing may be done without it.
+    """
+
+    store: str
+    driver: base.Driver | None
+    problem: str = ""
+    needed: bool = False
+
+
 def build(conf: cfg.ConfigOpts) -> Stores:
     """The stores of ``enabled_backends``, or those of [glance_store] in single-store mode.
 
     :raises ConfigError: a store's section cannot be used.
     """
+    if conf[PROJECT].source == GLANCE_API:
+        behind: Stores = _behind_glance().build(conf)
+        return behind
     drivers: list[base.Driver] = []
     undriven: dict[str, str] = {}
-    for store, driver, section in _declared(conf):
-        if driver is None:
-            undriven[store] = (
-                f"this scrubber has no driver for type {section.kind}; scrubber[cinder] and "
-                "scrubber[vmware] bring more"
-            )
+    for built in build_each(conf):
+        if built.driver is not None:
+            drivers.append(built.driver)
+        elif built.needed:
+            raise errors.ConfigError(built.problem)
         else:
-            try:
-                _check_section(conf, section, driver)
-                drivers.append(driver(section))
-            except errors.ConfigError as wrong:
-                if _is_needed(conf, store):
-                    raise
-                # Old files list stores that nobody uses.
-                undriven[store] = str(wrong)
+            undriven[built.store] = built.problem
     for store, reason in undriven.items():
         LOG.warning("Nothing is deleted from store %s: %s", store, reason)
     if not drivers and not undriven:
@@ -162,14 +176,48 @@ def build(conf: cfg.ConfigOpts) -> Stores:
     return Stores(drivers, undriven)
 
 
+def build_each(conf: cfg.ConfigOpts) -> Iterator[Built]:
+    """Each store that may hold something of ours, with its driver or why it has none."""
+    for store, driver, section in _declared(conf):
+        if driver is None:
+            reason = (
+                f"this scrubber has no driver for type {section.kind}; scrubber[cinder] and "
+                "scrubber[vmware] bring more"
+            )
+            yield Built(store, None, reason)
+            continue
+        try:
+            _check_section(conf, section, driver)
+            built = Built(store, driver(section))
+        except errors.ConfigError as wrong:
+            # Old files list stores that nobody uses.
+            built = Built(store, None, str(wrong), needed=_is_needed(conf, store))
+        yield built
+
+
+def names(conf: cfg.ConfigOpts) -> list[str]:
+    """The stores that may hold something of ours, also those that cannot be used."""
+    return sorted(store for store, (kind, _) in _configured(conf).items() if kind not in EXTERNAL)
+
+
 def check(conf: cfg.ConfigOpts) -> None:
     """See that the sections of all stores hold values that can be used.
 
     :raises ConfigError: one does not.
     """
+    if conf[PROJECT].source == GLANCE_API:
+        _behind_glance().check(conf)
+        return
     for _, driver, section in _declared(conf):
         if driver is not None:
             _check_section(conf, section, driver)
+
+
+def _behind_glance() -> Any:
+    """Glance's client takes long to import, and few need it."""
+    from scrubber.stores import glance_api
+
+    return glance_api
 
 
 def _check_section(conf: cfg.ConfigOpts, section: base.Section, driver: type[base.Driver]) -> None:
@@ -189,7 +237,7 @@ def _declared(
         options = [*(driver.options() if driver else []), *base.COMMON_OPTS]
         conf.register_opts(options, group=name)
         conf.register_opts(options, group=DEFAULTS_SECTION)
-        yield store, driver, _section(conf, store, kind, name)
+        yield store, driver, section_of(conf, store, kind, name)
 
 
 class _Options:
@@ -211,7 +259,7 @@ class _Options:
         return where is not None and where.location.is_user_controlled
 
 
-def _section(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Section:
+def section_of(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.Section:
     return base.Section(
         store,
         kind,

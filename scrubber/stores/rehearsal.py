@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from oslo_config import cfg
 
 from scrubber import errors
-from scrubber.model import Answer, Answers, Deleted, Found, Looks, Target
+from scrubber.model import Answer, Answers, Found, Looks, Target
 from scrubber.stores import base
 
 
@@ -59,7 +59,7 @@ class RehearsalDriver(base.Driver):
 
     def _rehearse(self, target: Target) -> Answer:
         (look,) = self.look([target])
-        return Deleted(look.size or target.size or 0) if isinstance(look, Found) else look
+        return self._driver.rehearsed(target, look) if isinstance(look, Found) else look
 
     def close(self) -> None:
         self._driver.close()

@@ -55,6 +55,14 @@ def test_runs_are_listed_newest_first_and_only_so_many(activity: Activity) -> No
     assert activity.runs(2) == [a_run(3), a_run(2)]
 
 
+def test_the_last_end_of_each_status_is_known(activity: Activity) -> None:
+    assert activity.last_ends() == {}
+    for number, status in enumerate(("succeeded", "succeeded", "failed"), start=1):
+        activity.save_run(a_run(number, status=status, finished_at=NOON + number * SECOND))
+    activity.save_run(a_run(4))
+    assert activity.last_ends() == {"succeeded": NOON + 2 * SECOND, "failed": NOON + 3 * SECOND}
+
+
 def test_a_run_is_found_by_the_beginning_of_its_id(activity: Activity) -> None:
     activity.save_run(a_run(1, id="abc1"))
     activity.save_run(a_run(2, id="abd2"))

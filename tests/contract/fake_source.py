@@ -13,6 +13,7 @@ from itertools import count
 
 from scrubber import pool
 from scrubber.model import (
+    Backlog,
     Candidate,
     Image,
     Kind,
@@ -202,6 +203,24 @@ class FakeSource:
             pending,
             siblings=live,
             obstacle=waiting if image.id in self.glance.importing else None,
+        )
+
+    def backlog(self, older: float = 0, younger: float | None = None) -> Backlog:
+        self._enter("backlog")
+        ages = {
+            image.id: (self.glance.clock - image.deleted_at).total_seconds()
+            for image in self.glance.images.values()
+            if image.status == "pending_delete" and image.deleted_at is not None
+        }
+        waiting = {
+            id: age
+            for id, age in ages.items()
+            if age >= older and (younger is None or age < younger)
+        }
+        return Backlog(
+            len(waiting),
+            sum(self.glance.images[id].size or 0 for id in waiting),
+            max(waiting.values(), default=None),
         )
 
     # Claims ---------------------------------------------------------------------------

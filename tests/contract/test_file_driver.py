@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.file_store import file_driver
+from contract.sections import section
 from scrubber import errors
 from scrubber.model import Answer, Answers, Deleted, Found, Target
 from scrubber.stores import base
@@ -482,3 +483,34 @@ def test_an_oddly_written_data_directory_is_the_plain_one(root: Path, slashes: s
     driver.probe()
     image = write(root / "image", b"1")
     assert delete(driver, image) == Deleted(1)
+
+
+# Space ----------------------------------------------------------------------------------------
+
+
+def watching(root: Path, watermark: str) -> FileDriver:
+    options = {"filesystem_store_datadir": str(root), "scrub_free_space": watermark}
+    return FileDriver(section(FileDriver, **options))
+
+
+def test_nobody_looks_for_space_unless_an_operator_wants_it(driver: FileDriver) -> None:
+    assert driver.space_watch() is None
+
+
+@pytest.mark.parametrize(
+    ("watermark", "short"), [("100%", True), ("0%", False), ("1000000TiB", True), ("1", False)]
+)
+def test_space_is_short_when_less_is_free_than_the_watermark(
+    root: Path, watermark: str, short: bool
+) -> None:
+    watch = watching(root, watermark).space_watch()
+    assert watch is not None
+    assert watch() is short
+
+
+def test_a_directory_that_is_away_does_not_say_how_much_is_free(root: Path) -> None:
+    watch = watching(root, "10%").space_watch()
+    assert watch is not None
+    root.rmdir()
+    with pytest.raises(errors.Unavailable, match=str(root)):
+        watch()

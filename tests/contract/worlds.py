@@ -49,7 +49,6 @@ class World(abc.ABC):
     def rival(self) -> Source:
         """Another scrubber at work on the same rows."""
 
-    @abc.abstractmethod
     def add_image(
         self,
         id: str | None = None,
@@ -60,8 +59,20 @@ class World(abc.ABC):
         deleted_ago: datetime.timedelta | None = AN_HOUR,
     ) -> str:
         """An image; a pending one by default."""
+        id = id or str(uuid.uuid4())
+        self._insert_image(
+            id,
+            owner=owner,
+            status=status,
+            deleted=deleted,
+            deleted_at=self.ago(deleted_ago),
+            updated_at=self.ago(deleted_ago or AN_HOUR),
+        )
+        return id
 
     @abc.abstractmethod
+    def _insert_image(self, id: str, **columns: Any) -> None: ...
+
     def add_location(
         self,
         image_id: str,
@@ -73,6 +84,21 @@ class World(abc.ABC):
         unreadable: bool = False,
     ) -> int:
         """A location's row; a pending one by default, ``deleted`` as Glance sets it."""
+        return self._insert_location(
+            image_id,
+            url,
+            store,
+            unreadable,
+            status=status,
+            deleted=status in ("pending_delete", "deleted"),
+            deleted_at=self.ago(deleted_ago),
+            updated_at=self.ago(deleted_ago or AN_HOUR),
+        )
+
+    @abc.abstractmethod
+    def _insert_location(
+        self, image_id: str, url: str, store: str | None, unreadable: bool, **columns: Any
+    ) -> int: ...
 
     @abc.abstractmethod
     def change_image(self, id: str, **columns: Any) -> None: ...
@@ -120,43 +146,14 @@ class FakeWorld(World):
     def rival(self) -> Source:
         return FakeSource(self.glance)
 
-    def add_image(
-        self,
-        id: str | None = None,
-        *,
-        owner: str | None = "project",
-        status: str = "pending_delete",
-        deleted: bool = True,
-        deleted_ago: datetime.timedelta | None = AN_HOUR,
-    ) -> str:
-        return self.glance.add_image(
-            id,
-            owner=owner,
-            status=status,
-            deleted=deleted,
-            deleted_at=self.ago(deleted_ago),
-            updated_at=self.ago(deleted_ago or AN_HOUR),
-        )
+    def _insert_image(self, id: str, **columns: Any) -> None:
+        self.glance.add_image(id, **columns)
 
-    def add_location(
-        self,
-        image_id: str,
-        url: str = "fake://fast/object",
-        *,
-        store: str | None = "fast",
-        status: str = "pending_delete",
-        deleted_ago: datetime.timedelta | None = AN_HOUR,
-        unreadable: bool = False,
+    def _insert_location(
+        self, image_id: str, url: str, store: str | None, unreadable: bool, **columns: Any
     ) -> int:
-        return self.glance.add_location(
-            image_id,
-            url,
-            store=store,
-            status=status,
-            deleted_at=self.ago(deleted_ago),
-            updated_at=self.ago(deleted_ago or AN_HOUR),
-            problem="cannot be decrypted" if unreadable else None,
-        )
+        problem = "cannot be decrypted" if unreadable else None
+        return self.glance.add_location(image_id, url, store=store, problem=problem, **columns)
 
     def change_image(self, id: str, **columns: Any) -> None:
         self.glance.change_image(id, **columns)
@@ -209,47 +206,18 @@ class DatabaseWorld(World):
                 return result.inserted_primary_key
             return list(result) if result.returns_rows else None
 
-    def add_image(
-        self,
-        id: str | None = None,
-        *,
-        owner: str | None = "project",
-        status: str = "pending_delete",
-        deleted: bool = True,
-        deleted_ago: datetime.timedelta | None = AN_HOUR,
-    ) -> str:
-        id = id or str(uuid.uuid4())
-        values = {
-            "id": id,
-            "owner": owner,
-            "status": status,
-            "deleted": deleted,
-            "size": 1,
-            "created_at": self.ago(24 * AN_HOUR),
-            "updated_at": self.ago(deleted_ago or AN_HOUR),
-            "deleted_at": self.ago(deleted_ago),
-        }
+    def _insert_image(self, id: str, **columns: Any) -> None:
+        values = {"id": id, "size": 1, "created_at": self.ago(24 * AN_HOUR)} | columns
         self.execute(insert(IMAGES).values(values))
-        return id
 
-    def add_location(
-        self,
-        image_id: str,
-        url: str = "fake://fast/object",
-        *,
-        store: str | None = "fast",
-        status: str = "pending_delete",
-        deleted_ago: datetime.timedelta | None = AN_HOUR,
-        unreadable: bool = False,
+    def _insert_location(
+        self, image_id: str, url: str, store: str | None, unreadable: bool, **columns: Any
     ) -> int:
         return self.add_row(
             image_id,
             value="bm90IGEgVVJM" if unreadable else url,
             meta_data=json.dumps({"store": store} if store else {}),
-            status=status,
-            deleted=status in ("pending_delete", "deleted"),
-            updated_at=self.ago(deleted_ago or AN_HOUR),
-            deleted_at=self.ago(deleted_ago),
+            **columns,
         )
 
     def add_row(self, image_id: str, **columns: Any) -> int:

@@ -3,7 +3,7 @@
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,10 @@ class Cloud:
         assert (row["status"], bool(row["deleted"])) == ("deleted", True), row
         assert row["deleted_at"] is not None
         assert row["updated_at"] == row["deleted_at"], "looks claimed"
+
+
+#: Makes clouds, each once; the fixture ``clouds`` says how.
+NewCloud = Callable[..., Cloud]
 
 
 def clear(directory: Path) -> None:

@@ -1,21 +1,32 @@
 """Clouds for the functional tests: each Glance is started once and emptied for every test."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from lab import Unavailable
-from lab.databases import SERVERS, Servers
+from conftest import needed_programs
+from lab.databases import SERVERS, Database, MariaDB, PostgreSQL, Servers
 from lab.glance import Glance, merge
 
-pytest.register_assert_rewrite("functional.cloud", "functional.program")
+pytest.register_assert_rewrite(
+    "functional.cloud", "functional.program", "functional.s3_servers", "functional.worlds"
+)
 
-from functional.cloud import Cloud  # noqa: E402 - its assertions are to be explained
-
-NewCloud = Callable[..., Cloud]
+# After that: their assertions are to be explained.  And imported here, once for all files, a
+# server is started once, whichever of them asks for it.
+from functional.ceph_pools import ceph, pool, pool_names  # noqa: E402, F401
+from functional.cloud import Cloud, NewCloud  # noqa: E402
+from functional.s3_servers import (  # noqa: E402, F401
+    other_s3_server,
+    proxy,
+    s3_cloud,
+    s3_server,
+    swift_s3,
+)
+from functional.swift_accounts import account, swift  # noqa: E402, F401
+from functional.worlds import new_world  # noqa: E402, F401
 
 #: What these databases hold need not survive a crash of the machine.
 QUICK = {"database": {"sqlite_synchronous": False}}
@@ -48,16 +59,24 @@ def clouds(
         ) -> Cloud:
             key = repr((server_name, single_store, options))
             if key not in made:
-                try:
+                with needed_programs():
                     made[key] = make(server_name, single_store, options)
-                except Unavailable as missing:
-                    if os.environ.get("SCRUBBER_REQUIRE_SERVERS") == "1":
-                        pytest.fail(str(missing), pytrace=False)
-                    pytest.skip(str(missing))
             made[key].reset()
             return made[key]
 
         yield get
+
+
+@pytest.fixture(params=[MariaDB.name, PostgreSQL.name], scope="module")
+def shared_state(
+    request: pytest.FixtureRequest, servers: Servers, database_names: Iterator[str]
+) -> Iterator[Database]:
+    """A state database on a server; to be emptied for each test rather than made."""
+    with needed_programs():
+        server = servers.get(request.param)
+    database = server.create_database(next(database_names), empty=True)
+    yield database
+    server.drop_database(database)
 
 
 @pytest.fixture

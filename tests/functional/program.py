@@ -1,16 +1,16 @@
-"""Runs the installed ``scrubber`` program, as an operator would."""
+"""Runs ``scrubber`` as an operator would."""
 
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.processes import Child
+from lab.loaded import run_scrubber
+from lab.processes import Child, is_stopped, wait_until
 
 PROGRAM = Path(sys.executable).with_name("scrubber")
 
@@ -71,14 +71,8 @@ class Result:
 
 def run(configuration: Path, *flags: str, format: str = "json") -> Result:
     """Run it to its end; whatever it does, it shows no URL and no traceback."""
-    done = subprocess.run(
-        [PROGRAM, "--config-file", configuration, "--format", format, *flags],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    arguments = ("--config-file", configuration, "--format", format, *flags)
+    done = run_scrubber(*arguments, environment=os.environ, directory=Path.cwd(), seconds=DEADLINE)
     result = Result(done.returncode, done.stdout, done.stderr)
     assert "://" not in done.stdout + done.stderr, f"shows a URL: {result}"
     assert "Traceback" not in done.stderr, f"has a defect: {result}"
@@ -150,6 +144,7 @@ class Running:
 
     def freeze(self) -> None:
         self._child.send(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(self._child.pid), what="SIGSTOP")
 
     def thaw(self) -> None:
         self._child.send(signal.SIGCONT)

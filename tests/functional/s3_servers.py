@@ -1,13 +1,13 @@
 """S3 servers that tests share, and a Glance that keeps images there."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from conftest import needed_programs
-from functional.cloud import Cloud
-from functional.conftest import NewCloud
+from functional.cloud import Cloud, NewCloud
 from lab.glance import Backend
 from lab.s3 import Proxy, S3Account, S3Server
 from lab.swift import TESTER, Swift
@@ -18,34 +18,34 @@ STORE = "objects"
 BUCKET = "images"
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+@contextmanager
+def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with needed_programs():
         server = S3Server(tmp_path_factory.mktemp("s3"))
     with server:
         server.owner.create_bucket(Bucket=BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with new_server(tmp_path_factory) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def other_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Another one: other keys, and a bucket of the same name."""
-    with needed_programs():
-        server = S3Server(tmp_path_factory.mktemp("s3"))
-    with server:
-        server.owner.create_bucket(Bucket=BUCKET)
+    with new_server(tmp_path_factory) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def swift_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Account]:
+def swift_s3(swift: Swift) -> Iterator[S3Account]:
     """Swift's."""
-    with needed_programs():
-        swift = Swift(tmp_path_factory.mktemp("swift"))
-    with swift:
-        account = S3Account(swift.url, TESTER.name, TESTER.key)
-        yield account
-        account.owner.close()
+    account = S3Account(swift.url, TESTER.name, TESTER.key)
+    yield account
+    account.owner.close()
 
 
 @pytest.fixture

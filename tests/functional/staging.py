@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,27 @@ _INSIDE = Path(__file__).with_name("staging_inside_glance.py")
 
 
 class Staging:
-    """A process with Glance's code and configuration; its methods are those of the other file."""
+    """A process with Glance's code and configuration; its methods are those of the other file.
+
+    It starts with the first call: it takes seconds, and many tests have no need of it.
+    """
 
     def __init__(self, glance: Glance) -> None:
-        log = (glance.directory / "staging.log").open("ab")
-        self._process = subprocess.Popen(
-            [glance_python(), *ISOLATED, _INSIDE, INSIDE_GLANCE, glance.configuration],
-            cwd=glance.directory,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        log.close()
-        self._log = Path(log.name)
+        self._glance = glance
+        self._log = glance.directory / "staging.log"
+
+    @cached_property
+    def _process(self) -> "subprocess.Popen[str]":
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [glance_python(), *ISOLATED, _INSIDE, INSIDE_GLANCE, self._glance.configuration],
+                cwd=self._glance.directory,
+                env={**os.environ, "PYTHONWARNINGS": "ignore"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     def __getattr__(self, name: str) -> Any:
         def call(**args: Any) -> Any:
@@ -49,4 +56,5 @@ class Staging:
 
     def close(self) -> None:
         """It ends with its input; nothing is left behind if these tests are killed."""
-        self._process.communicate()
+        if "_process" in vars(self):
+            self._process.communicate()

@@ -123,6 +123,15 @@ def remove_location(image_id, store):
     images.save(image)
 
 
+def remove_location_and_save_stale(image_id, store):
+    """An import saves the image that it had loaded before the location was removed."""
+    images = repository()
+    loaded_before = images.get(image_id)
+    list(loaded_before.locations)
+    remove_location(image_id, store)
+    images.save(loaded_before)
+
+
 def begin_import(image_id):
     images = repository()
     images.set_property_atomic(images.get(image_id), "os_glance_import_task", str(uuid.uuid4()))
@@ -147,6 +156,7 @@ CALLS = {
         delete_during_copy,
         crash_after_scrub,
         remove_location,
+        remove_location_and_save_stale,
         begin_import,
         end_import,
     )

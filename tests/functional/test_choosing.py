@@ -25,7 +25,7 @@ def disk(cloud: Cloud) -> dict[str, tuple[int, int, int]]:
 def counts(result: Result) -> dict[str, Any]:
     """All of a document that a rehearsal and the run after it have in common."""
     document = copy.deepcopy(result.document)
-    for name in ("dry_run", "started_at", "finished_at"):
+    for name in ("dry_run", "run", "process", "started_at", "finished_at"):
         document.pop(name)
     for left in document["left"]:
         # Each scan begins somewhere else.

@@ -11,9 +11,11 @@ import pytest
 import sqlalchemy as sa
 from glanceclient import exc as glance_errors
 
-from lab import accidents
+from functional.cloud import Cloud
+from functional.conftest import NewCloud
 from lab.databases import SERVERS, Database
 from lab.glance import Glance
+from lab.loaded import run_scrubber
 from lab.processes import Child, ProcessFailed, wait_until
 
 TESTS = Path(__file__).parents[1]
@@ -22,6 +24,18 @@ IMAGES = sa.table("images", sa.column("id"), sa.column("status"))
 LOCATIONS = sa.table(
     "image_locations", sa.column("image_id"), sa.column("value"), sa.column("status")
 )
+
+
+@pytest.fixture
+def glance(clouds: NewCloud) -> Glance:
+    """One on SQLite, without an image."""
+    return clouds().glance
+
+
+@pytest.fixture(params=list(SERVERS))
+def glance_on_database(request: pytest.FixtureRequest, clouds: NewCloud) -> Glance:
+    """Likewise; the test runs once on every kind of database."""
+    return clouds(request.param).glance
 
 
 def image_statuses(database: Database) -> dict[str, str]:
@@ -113,17 +127,18 @@ def test_scripts_run_inside_glance(glance: Glance) -> None:
         glance.python("1 / 0")
 
 
-def test_accidents_leave_the_rows_that_glance_leaves(glance: Glance) -> None:
+def test_accidents_leave_the_rows_that_glance_leaves(bare_cloud: Cloud) -> None:
+    glance, staging = bare_cloud.glance, bare_cloud.staging
     names = ("crashed", "half", "late", "stale", "stuck")
     ids = {name: glance.upload(glance.client(), name.encode()) for name in names}
     glance.copy_to(ids["stale"], "slow")
-    glance.delete(ids["stuck"])
 
-    accidents.crash_delete(glance, ids["crashed"])
-    accidents.half_delete(glance, ids["half"])
-    accidents.delete_with_late_copy(glance, "slow", ids["late"])
-    accidents.remove_location_and_save_stale(glance, "slow", ids["stale"])
-    accidents.stick(glance, ids["stuck"])
+    staging.crash_in_delete(image_id=ids["crashed"])
+    staging.crash_before_destroy(image_id=ids["half"])
+    copy = f"file://{glance.file(ids['late'], 'slow')}"
+    staging.delete_during_copy(image_id=ids["late"], url=copy, store="slow")
+    staging.remove_location_and_save_stale(image_id=ids["stale"], store="slow")
+    staging.crash_after_scrub(image_id=ids["stuck"])
 
     images = image_statuses(glance.database)
     rows = {
@@ -137,10 +152,12 @@ def test_accidents_leave_the_rows_that_glance_leaves(glance: Glance) -> None:
         "stale": ("active", ["active", "active"]),
         "stuck": ("pending_delete", ["deleted"]),
     }
-    assert glance.file(ids["late"], "slow").read_bytes() == b"late"
 
 
-def test_glance_starts_again_on_the_same_port(glance: Glance) -> None:
+def test_glance_starts_again_on_the_same_port(
+    new_glance: Callable[..., Glance], sqlite_database: Database
+) -> None:
+    glance = new_glance(sqlite_database)
     image_id = glance.upload(glance.client(), b"data")
     glance.stop()
     glance.start()
@@ -171,6 +188,19 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
     wait_until(lambda: not is_running(grandchild), what="end of the grandchild")
 
 
+def test_a_run_that_takes_too_long_is_killed_and_its_answer_is_not_the_nexts(
+    tmp_path: Path,
+) -> None:
+    def run(*flags: str, seconds: float) -> "subprocess.CompletedProcess[str]":
+        return run_scrubber(*flags, environment=os.environ, directory=tmp_path, seconds=seconds)
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        run("--version", seconds=0)
+    wrong = run("--no-such-flag", seconds=60)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert run("--help", seconds=60).stdout.startswith("usage: scrubber")
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_nothing_is_left_of_tests_that_are_killed(
     name: str, new_database: Callable[..., Database]
@@ -178,7 +208,8 @@ def test_nothing_is_left_of_tests_that_are_killed(
     new_database(name, empty=True)
     script = f"""
 import sys
-from lab import accidents
+from functional.cloud import Cloud
+from functional.conftest import NewCloud
 from lab.databases import SERVERS
 server = SERVERS["{name}"](lambda database: None)
 server.start()

@@ -6,10 +6,10 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from conftest import NewDatabase, needed_programs
+from conftest import NewDatabase
 from contract.ledger_contract import *  # noqa: F403
 from contract.ledger_contract import NewLedger, an_entry
-from lab.databases import Database, MariaDB, PostgreSQL, Servers
+from lab.databases import Database, MariaDB, PostgreSQL
 from lab.ledger_writers import migrate_at_once, record_at_once
 from scrubber import errors, pool
 from scrubber.state.base import Ledger
@@ -24,24 +24,12 @@ def state(request: pytest.FixtureRequest, new_database: NewDatabase) -> Database
     return new_database(request.param, empty=True)
 
 
-@pytest.fixture(params=SERVERS, scope="module")
-def shared(
-    request: pytest.FixtureRequest, servers: Servers, database_names: Iterator[str]
-) -> Iterator[Database]:
-    """A database that is emptied for each test rather than made."""
-    with needed_programs():
-        server = servers.get(request.param)
-    database = server.create_database(next(database_names), empty=True)
-    yield database
-    server.drop_database(database)
-
-
 @pytest.fixture
-def new_ledger(shared: Database) -> NewLedger:
-    if tables(shared):
-        with shared.engine.begin() as connection:
+def new_ledger(shared_state: Database) -> NewLedger:
+    if tables(shared_state):
+        with shared_state.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM scrubber_retries")
-    return lambda: SqlLedger(StateDatabase(shared.url, pool.Flag()))
+    return lambda: SqlLedger(StateDatabase(shared_state.url, pool.Flag()))
 
 
 @pytest.fixture
@@ -121,13 +109,13 @@ def test_who_may_only_read_can_list(state: Database, own_ledger: Ledger) -> None
     with state.engine.connect() as connection:
         on = connection.execution_options(isolation_level="AUTOCOMMIT")
         if state.server == PostgreSQL.name:
-            on.exec_driver_sql("DROP ROLE IF EXISTS reader")
-            on.exec_driver_sql("CREATE ROLE reader LOGIN PASSWORD 'reader'")
-            on.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+            on.exec_driver_sql("DROP ROLE IF EXISTS lister")
+            on.exec_driver_sql("CREATE ROLE lister LOGIN PASSWORD 'lister'")
+            on.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO lister")
         else:
-            on.exec_driver_sql("CREATE OR REPLACE USER reader@'127.0.0.1' IDENTIFIED BY 'reader'")
-            on.exec_driver_sql(f"GRANT SELECT ON {state.name}.* TO reader@'127.0.0.1'")
-    url = sa.make_url(state.url).set(username="reader", password="reader")
+            on.exec_driver_sql("CREATE OR REPLACE USER lister@'127.0.0.1' IDENTIFIED BY 'lister'")
+            on.exec_driver_sql(f"GRANT SELECT ON {state.name}.* TO lister@'127.0.0.1'")
+    url = sa.make_url(state.url).set(username="lister", password="lister")
     reading = url.render_as_string(hide_password=False)
     reader = SqlLedger(StateDatabase(reading, pool.Flag(), create=False))
     assert list(reader.entries()) == [an_entry()]

@@ -9,8 +9,7 @@ import pytest
 
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
 from contract.driver_contract import Place, Trouble
-from functional.ceph_pools import *  # noqa: F403 - its fixtures
-from functional.ceph_pools import CephPool
+from lab.ceph_pools import CephPool
 
 OTHER_CLUSTER = "11111111-2222-3333-4444-555555555555"
 

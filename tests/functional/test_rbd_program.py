@@ -8,12 +8,11 @@ import pytest
 
 from conftest import needed_programs
 from functional import program
-from functional.ceph_pools import *  # noqa: F403 - its fixtures
-from functional.ceph_pools import CephPool
 from functional.cloud import Cloud
 from functional.conftest import QUICK
 from functional.program import Result
 from lab.ceph import Ceph
+from lab.ceph_pools import CephPool
 from lab.databases import Servers
 from lab.glance import Glance, Options, merge
 

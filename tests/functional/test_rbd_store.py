@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from functional.ceph_pools import *  # noqa: F403 - its fixtures
-from functional.ceph_pools import SNAPSHOT, CephPool
 from lab.ceph import Ceph
+from lab.ceph_pools import SNAPSHOT, CephPool
 from scrubber import errors
 from scrubber.model import Answer, Deleted, Found, Look, Target, Trashed
 from scrubber.stores import base
@@ -210,9 +209,7 @@ def test_a_snapshot_that_is_not_protected_is_no_obstacle(pool: CephPool, driver:
 
 def test_a_snapshot_that_is_gone_already_is_no_obstacle(pool: CephPool, driver: RbdDriver) -> None:
     pool.put("a", 5)
-    with pool.image("a") as image:
-        image.unprotect_snap(SNAPSHOT)
-        image.remove_snap(SNAPSHOT)
+    pool.remove_snapshot("a")
     assert delete(driver, pool.url("a")) == Deleted(5)
     assert pool.images == set()
 
@@ -222,9 +219,7 @@ def test_a_snapshot_that_was_taken_from_an_image_in_use_is_put_back(
 ) -> None:
     pool.put("a", data=b"bytes")
     pool.clone("a", "clone")
-    with pool.image("a") as image:
-        image.unprotect_snap(SNAPSHOT)
-        image.remove_snap(SNAPSHOT)
+    pool.remove_snapshot("a")
     assert isinstance(delete(driver, pool.url("a")), errors.InUse)
     assert_whole(pool)
     pool.remove("clone")
@@ -247,9 +242,7 @@ def test_an_image_without_its_header_is_removed_from_the_pool(
 def test_a_removal_that_was_cut_off_is_finished(pool: CephPool, driver: RbdDriver) -> None:
     """librbd moves an image to the trash before it removes it."""
     pool.put("a", 5)
-    with pool.image("a") as image:
-        image.unprotect_snap(SNAPSHOT)
-        image.remove_snap(SNAPSHOT)
+    pool.remove_snapshot("a")
     move_to_trash_as_if_removing(pool, "a")
     assert delete(driver, pool.url("a")) == Deleted(0)
     assert trash_entries(pool) == []
@@ -340,9 +333,7 @@ def test_a_move_to_the_trash_that_was_cut_off_is_finished(
 ) -> None:
     pool.put("a", data=b"bytes")
     pool.clone("a", "clone")
-    with pool.image("a") as image:
-        image.unprotect_snap(SNAPSHOT)
-        image.remove_snap(SNAPSHOT)
+    pool.remove_snapshot("a")
     assert delete(trashing, pool.url("a")) == Trashed()
     assert set(pool.trash) == {"a"}
 

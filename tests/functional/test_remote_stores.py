@@ -4,8 +4,6 @@ It is told to end while requests are under way, its files change while it runs, 
 missing, and everything that goes wrong is read by people who may not know the keys.
 """
 
-# ruff: noqa: F811 - fixtures are imported by their names
-
 import re
 import signal
 import threading
@@ -16,23 +14,16 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from conftest import needed_programs
-from functional.ceph_pools import CephPool, ceph  # noqa: F401 - fixtures
 from functional.program import Result, Running
-from functional.s3_servers import BUCKET, s3_server  # noqa: F401 - fixtures
-from functional.swift_accounts import CONTAINER
-from functional.test_pace import (  # noqa: F401 - fixtures
-    ODD,
-    NewWorld,
-    World,
-    new_names,
-    new_world,
-)
+from functional.s3_servers import BUCKET
+from functional.worlds import ODD, NewWorld, World, new_names
 from lab.ceph import Ceph
+from lab.ceph_pools import CephPool
 from lab.glance import Backend, Options
 from lab.processes import free_port, wait_until
 from lab.s3 import Fault, Proxy, Reply, Request, S3Server
 from lab.swift import TESTER, Account, Swift
+from lab.swift_stores import CONTAINER
 
 #: More than two calls take at first.
 MANY = 60
@@ -134,14 +125,6 @@ class SwiftStore(Store):
     @property
     def _keys(self) -> set[str]:
         return {TESTER.key, TESTER.name, quote(TESTER.name, safe="")}
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with needed_programs():
-        swift = Swift(tmp_path_factory.mktemp("swift"))
-    with swift:
-        yield swift
 
 
 @contextmanager
@@ -410,12 +393,12 @@ def test_the_key_of_a_ceph_user_is_not_shown(
     ceph: Ceph, new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ceph.create_pool(BUCKET)
-    configuration = ceph.create_user("glance", mon="profile rbd", osd="profile rbd")
+    configuration = ceph.create_user("images", mon="profile rbd", osd="profile rbd")
     other = ceph.create_user("other", mon="profile rbd", osd="profile rbd")
     keys = {key_of(file.with_suffix(".keyring")) for file in (configuration, other)}
     options = {
         "rbd_store_pool": BUCKET,
-        "rbd_store_user": "glance",
+        "rbd_store_user": "images",
         "rbd_store_ceph_conf": configuration,
     }
     world, pool = new_world(Backend("rbd", options)), CephPool(ceph, BUCKET)

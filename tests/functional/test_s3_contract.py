@@ -12,7 +12,6 @@ import pytest
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
 from contract.driver_contract import Place, Trouble
 from contract.sections import section
-from functional.s3_servers import s3_server, swift_s3  # noqa: F401 - fixtures
 from lab.s3 import Proxy, Reply, Request, S3Account
 from scrubber.stores.s3 import S3Driver
 

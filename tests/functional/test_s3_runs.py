@@ -1,7 +1,5 @@
 """Runs of the program on images that a real Glance keeps in S3."""
 
-# ruff: noqa: F811 - fixtures are imported by their names
-
 import uuid
 from typing import Any
 
@@ -10,15 +8,7 @@ import sqlalchemy as sa
 
 from functional import program
 from functional.program import Result
-from functional.s3_servers import (  # noqa: F401 - fixtures
-    BUCKET,
-    STORE,
-    S3Cloud,
-    other_s3_server,
-    proxy,
-    s3_cloud,
-    s3_server,
-)
+from functional.s3_servers import BUCKET, STORE, S3Cloud
 from lab.s3 import Proxy, S3Server
 
 SECRETS = ("PLANTEDUSER", "PLANTEDSECRET")

@@ -1,7 +1,5 @@
 """The S3 driver against a real S3 server, and against one that misbehaves."""
 
-# ruff: noqa: F811 - fixtures are imported by their names
-
 import base64
 import datetime
 import email.utils
@@ -20,7 +18,6 @@ import pytest
 
 from conftest import needed_programs
 from contract.sections import section
-from functional.s3_servers import proxy, s3_server  # noqa: F401 - fixtures
 from lab.processes import LOCALHOST, free_port
 from lab.s3 import Proxy, Reply, Request, S3Account, S3Server, self_signed
 from lab.swift import TESTER, Swift

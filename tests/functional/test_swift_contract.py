@@ -11,8 +11,8 @@ import pytest
 from conftest import needed_programs
 from contract.driver_contract import *  # noqa: F403 - every driver keeps all of it
 from contract.driver_contract import PATIENCE, Place, Trouble
-from functional.swift_accounts import CONTAINER, reference, swift_driver
 from lab.swift import TESTER, Account, Swift
+from lab.swift_stores import CONTAINER, reference, swift_driver
 from scrubber.stores.swift import SwiftDriver
 
 THROTTLED = {"status": "429 Too Many Requests"}

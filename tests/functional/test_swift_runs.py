@@ -11,32 +11,15 @@ from conftest import NewGlance, needed_programs
 from functional import program
 from functional.program import Result
 from functional.rows import Tables
-from functional.swift_accounts import CONTAINER, reference, write_references
 from lab.databases import Database
 from lab.glance import Backend, Glance, glance_python
 from lab.swift import OTHER, TESTER, USERS, Account, Swift
+from lab.swift_stores import CONTAINER, reference, write_references
 from scrubber.stores.swift import SwiftDriver
 
 #: Glance's options count in MB: anything above is a large object in segments of that size.
 LARGE = 1
 MEGABYTE = 1024 * 1000
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with needed_programs():
-        swift = Swift(tmp_path_factory.mktemp("swift"))
-    with swift:
-        yield swift
-
-
-@pytest.fixture
-def account(swift: Swift) -> Iterator[Account]:
-    account = swift.account()
-    account.clear()
-    account.create(CONTAINER)
-    yield account
-    account.close()
 
 
 class Cloud:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import needed_programs
-from functional.swift_accounts import CONTAINER, reference, swift_driver
 from lab.processes import free_port
 from lab.swift import CREDENTIAL, NOBODY, OTHER, TESTER, Account, Swift
+from lab.swift_stores import CONTAINER, reference, swift_driver
 from scrubber import errors, pool
 from scrubber.model import Answer, Deleted, Found, Target
 from scrubber.stores import base
@@ -23,26 +23,6 @@ IMAGE = "3a1f7b52-0000-4000-8000-00000000000a"
 OTHER_IMAGE = "3a1f7b52-0000-4000-8000-00000000000b"
 
 NewDriver = Callable[..., SwiftDriver]
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with needed_programs():
-        swift = Swift(tmp_path_factory.mktemp("swift"))
-    with swift:
-        yield swift
-
-
-@pytest.fixture
-def account(swift: Swift) -> Iterator[Account]:
-    """The account that the store uses, empty but for its empty container."""
-    account = swift.account()
-    account.clear()
-    account.create(CONTAINER)
-    yield account
-    swift.set_faults()
-    swift.set_faults(place="inner")
-    account.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Real servers for tests: Glance, MariaDB, PostgreSQL, SQLite, each started and stopped here.
+"""Real servers for tests: Glance, databases, Swift, S3 and Ceph, each started and stopped here.
 
-``processes`` starts and stops children, ``scratch`` gives them directories, ``databases``
-and ``glance`` know the servers, ``accidents`` stages what no API call leaves behind.
+``processes`` starts and stops children, ``scratch`` gives them directories, ``databases``,
+``glance``, ``swift``, ``s3`` and ``ceph`` know the servers; ``loaded`` runs scrubber quickly.
 Everything listens on 127.0.0.1 only, on a free port.
 """
 

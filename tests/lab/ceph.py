@@ -17,11 +17,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from lab import Unavailable
 from lab.databases import PROGRAM_DIRECTORIES, find_program
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port, wait_until
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port, wait_until
 from lab.scratch import ScratchDirectory
 
 # Distributions build Ceph's Python modules for their own interpreter only, and they are not on
@@ -67,7 +67,7 @@ osd_journal = {directory}/osd/journal
 """
 
 
-class Ceph:
+class Ceph(Service):
     """A cluster with these pools, while it is started.
 
     :param pools: names of the pools for RBD images that it has at once.
@@ -148,13 +148,6 @@ class Ceph:
             self._children.popitem()[1].stop(signal.SIGKILL)
         if self._scratch is not None:
             self._scratch.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @contextmanager
     def frozen(self, *daemons: str) -> Iterator[None]:

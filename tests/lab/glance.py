@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from glanceclient import exc as glance_errors
 from glanceclient.v2.client import Client
@@ -21,7 +21,7 @@ from keystoneauth1 import session as keystone
 
 from lab import Unavailable
 from lab.databases import Database
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port, wait_until
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE_GLANCE = Path(__file__).with_name("inside_glance.py")
@@ -79,7 +79,7 @@ class Backend:
     options: Mapping[str, object] = field(repr=False)
 
 
-class Glance:
+class Glance(Service):
     """One Glance: configuration, file stores, and an API process while it is started.
 
     ``stores`` maps store ids to data directories, the first is the default; a single
@@ -139,13 +139,6 @@ class Glance:
         if self._child is not None:
             # Glance waits at exit for its own threads; nothing here needs that.
             self._child.stop(seconds=3)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # The API
 
@@ -277,9 +270,10 @@ class Glance:
     def write_scrubber_configuration(self, file: Path, options: Options | None = None) -> Path:
         """Write what glance-scrubber.conf holds: database and stores, as in glance-api.conf.
 
-        Nothing is remembered from run to run unless ``options`` name a state database.
+        Nothing is remembered from run to run unless ``options`` name a state database, and no
+        port is taken unless they say which.
         """
-        forgetful: Options = {"state": {"connection": ""}}
+        forgetful: Options = {"state": {"connection": ""}, "admin": {"listen": ""}}
         file.write_text(render(merge(self._shared_options(), forgetful, options or {})))
         return file
 

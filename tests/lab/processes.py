@@ -1,5 +1,6 @@
 """Child processes: started, waited for until they are ready, stopped, never left behind."""
 
+import abc
 import contextlib
 import ctypes
 import os
@@ -46,15 +47,28 @@ def accepts_connections(port: int) -> bool:
 
 
 def wait_until(
-    condition: Callable[[], T], *, what: str, seconds: float = 30, every: float = 0.02
+    condition: Callable[[], T], *, what: str, seconds: float = 60, every: float = 0.02
 ) -> T:
-    """Poll ``condition`` until it is truthy and return its value; TimedOut after ``seconds``."""
+    """Poll ``condition`` until it is truthy and return its value; TimedOut after ``seconds``.
+
+    What comes at all comes sooner, on a machine that has as much else to do as it likes.
+    """
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimedOut(f"{what}: not within {seconds:g} s")
         time.sleep(every)
     return value
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a SIGSTOP has reached all of its threads."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        states = [task.joinpath("stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
+    except OSError:
+        return False  # one of them has just ended
+    return set(states) == {"T"}
 
 
 class Child:
@@ -131,7 +145,7 @@ class Child:
         if self.running:
             os.kill(self.pid, number)
 
-    def wait(self, *, seconds: float = 30) -> int:
+    def wait(self, *, seconds: float = 60) -> int:
         """Wait for it to end by itself and return the exit code; ProcessFailed if it does not."""
         try:
             wait_until(lambda: not self.running, what=self.argv[0], seconds=seconds)
@@ -174,6 +188,24 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+
+class Service(abc.ABC):
+    """A server that runs while it is entered."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+
+    @abc.abstractmethod
+    def stop(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

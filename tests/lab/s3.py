@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lab import Unavailable
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -77,7 +77,7 @@ class S3Account:
         )
 
 
-class S3Server(S3Account):
+class S3Server(S3Account, Service):
     """``rclone serve s3``: buckets are directories; ``with`` starts and stops it.
 
     Its keys are random: whatever shows one of them leaks it.
@@ -118,13 +118,6 @@ class S3Server(S3Account):
         self.owner.close()
         if self._child is not None:
             self._child.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def _rclone() -> Path:

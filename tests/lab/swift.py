@@ -10,13 +10,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import requests
 
 from lab import Unavailable
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVE = Path(__file__).with_name("swift_server") / "serve.py"
@@ -56,7 +56,7 @@ class Seen:
         return sum(request.startswith(start) for request in self.requests)
 
 
-class Swift:
+class Swift(Service):
     """One Swift while it is started.
 
     :param middleware: of ``bulk``, ``s3api``, ``slo``, ``dlo``: what this Swift offers.
@@ -128,13 +128,6 @@ class Swift:
     def stop(self) -> None:
         if self._child is not None:
             self._child.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # Faults
 

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from lab.databases import Database
-from process.program import Program
-from process.rows import Backlog
+
+pytest.register_assert_rewrite("process.program", "process.rows")
+
+from process.program import Program  # noqa: E402 - their assertions are to be explained
+from process.rows import Backlog  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

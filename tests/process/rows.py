@@ -29,6 +29,7 @@ LOCATIONS = sa.table(
     *(sa.column(name, sa.DateTime) for name in ("created_at", "updated_at", "deleted_at")),
 )
 
+AN_HOUR = datetime.timedelta(hours=1)
 CONTENT = b"bytes"
 _CHUNK = 5000
 
@@ -44,9 +45,16 @@ class Backlog:
         self.live: list[str] = []
         directory.mkdir(parents=True, exist_ok=True)
 
-    def add_pending(self, count: int, *, content: bytes = CONTENT, owner: str = "owner") -> None:
+    def add_pending(
+        self,
+        count: int,
+        *,
+        content: bytes = CONTENT,
+        owner: str = "owner",
+        ago: datetime.timedelta = AN_HOUR,
+    ) -> None:
         """Images deleted an hour ago, their files still there."""
-        self.pending += self._add(count, "pending_delete", content, owner)
+        self.pending += self._add(count, "pending_delete", content, owner, ago)
 
     def add_live(self, count: int, *, content: bytes = CONTENT) -> None:
         """Images in use; they also prove that the store is the right one."""
@@ -123,7 +131,14 @@ class Backlog:
         with self.database.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
-    def _add(self, count: int, status: str, content: bytes, owner: str) -> list[str]:
+    def _add(
+        self,
+        count: int,
+        status: str,
+        content: bytes,
+        owner: str,
+        ago: datetime.timedelta = AN_HOUR,
+    ) -> list[str]:
         images = [str(uuid.uuid4()) for _ in range(count)]
         directory = os.open(self.directory, os.O_RDONLY)
         try:
@@ -136,42 +151,43 @@ class Backlog:
             os.close(directory)
         with self.database.engine.begin() as connection:
             for chunk in _chunks(images):
-                rows = [self._image(image, status, len(content), owner) for image in chunk]
+                times = _times(status, ago)
+                rows = [self._image(image, times, len(content), owner) for image in chunk]
                 connection.execute(sa.insert(IMAGES), rows)
-                rows = [self._location(image, status) for image in chunk]
+                rows = [self._location(image, times) for image in chunk]
                 connection.execute(sa.insert(LOCATIONS), rows)
         return images
 
-    def _image(self, image: str, status: str, size: int, owner: str) -> dict[str, object]:
+    def _image(
+        self, image: str, times: dict[str, object], size: int, owner: str
+    ) -> dict[str, object]:
         return {
             "id": image,
             "name": "image",
             "owner": owner,
             "size": size,
-            "status": status,
             "min_disk": 0,
             "min_ram": 0,
             "visibility": "shared",
             "protected": False,
             "os_hidden": False,
-            **_times(status),
+            **times,
         }
 
-    def _location(self, image: str, status: str) -> dict[str, object]:
+    def _location(self, image: str, times: dict[str, object]) -> dict[str, object]:
         return {
             "image_id": image,
             "value": f"file://{self.path(image)}",
             "meta_data": f'{{"store": "{self.store}"}}',
-            "status": status,
-            **_times(status),
+            **times,
         }
 
 
-def _times(status: str) -> dict[str, object]:
-    gone = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
-    gone -= datetime.timedelta(hours=1)
+def _times(status: str, ago: datetime.timedelta) -> dict[str, object]:
+    gone = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0) - ago
     deleted = status != "active"
     return {
+        "status": status,
         "created_at": gone - datetime.timedelta(days=1),
         "updated_at": gone,
         "deleted_at": gone if deleted else None,

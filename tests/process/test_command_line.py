@@ -1,6 +1,5 @@
 """Flags and files: what an operator types means what it says."""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -21,8 +20,7 @@ def kind_of_program(program: Program, *command: str, configured: bool = True) ->
     if not running.running:
         assert running.wait().status == 0, running.stderr
         return ONCE
-    running.child.send(signal.SIGTERM)
-    assert running.wait(5).status == 0, running.stderr
+    running.assert_stops()
     return DAEMON
 
 
@@ -140,7 +138,7 @@ def test_a_wrong_command_line_ends_with_status_2(
 ) -> None:
     backlog.add_pending(1)
     program.use(backlog)
-    ended = program.run(*arguments)
+    ended = program.main(*arguments)
     assert ended.status == 2, ended
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
@@ -165,7 +163,7 @@ def test_flags_that_make_no_sense_here_are_named(
 ) -> None:
     backlog.add_pending(1)
     program.use(backlog)
-    ended = program.run(*arguments)
+    ended = program.main(*arguments)
     ended.assert_one_error(*words)
     assert ended.stdout == ""
     assert len(backlog.files()) == 1
@@ -179,8 +177,8 @@ def test_a_daemon_in_the_file_contradicts_neither_restore_nor_dry_run(
     program.use(backlog)
     program.configure({"DEFAULT": {"daemon": True}})
 
-    assert program.run("--dry-run").status == 0
-    assert program.run("--restore", backlog.pending[0]).status == 0
+    assert program.main("--dry-run").status == 0
+    assert program.main("--restore", backlog.pending[0]).status == 0
     assert len(backlog.files()) == 3
 
 
@@ -194,11 +192,11 @@ def test_a_run_can_be_narrowed_by_image_store_and_owner(
         each.add_pending(2, owner="b")
     program.use(backlog, other)
 
-    assert program.run("--image", backlog.pending[0]).status == 0
+    assert program.main("--image", backlog.pending[0]).status == 0
     assert backlog.recorded() == {backlog.pending[0]}
-    assert program.run("--store", "other", "--owner", "a").status == 0
+    assert program.main("--store", "other", "--owner", "a").status == 0
     assert other.recorded() == set(other.pending[:2])
     assert backlog.recorded() == {backlog.pending[0]}
-    assert program.run("--owner", "a", "--owner", "b").status == 0
+    assert program.main("--owner", "a", "--owner", "b").status == 0
     for each in (backlog, other):
         each.assert_scrubbed()

@@ -17,17 +17,10 @@ from process.rows import Backlog
 NewDatabase = Callable[..., Database]
 
 
-def runs(running: Running, more: int, seconds: float = 30) -> None:
+def runs(running: Running, more: int) -> None:
     """Wait for so many more runs to end."""
     wanted = running.runs_ended() + more
-    wait_until(lambda: running.runs_ended() >= wanted, what=f"run {wanted}", seconds=seconds)
-
-
-def assert_stops(running: Running) -> None:
-    running.child.send(signal.SIGTERM)
-    ended = running.wait(5)
-    assert ended.status == 0
-    assert "Traceback" not in ended.stderr
+    wait_until(lambda: running.runs_ended() >= wanted, what=f"run {wanted}")
 
 
 def test_runs_follow_each_other_after_wakeup_time_and_pick_up_what_is_new(
@@ -43,7 +36,7 @@ def test_runs_follow_each_other_after_wakeup_time_and_pick_up_what_is_new(
         backlog.add_pending(5)
         wait_until(lambda: backlog.recorded() == set(backlog.pending), what="the next run")
     assert running.runs_ended() - runs_before <= (time.monotonic() - started) / 1 + 1
-    assert_stops(running)
+    running.assert_stops()
     backlog.assert_scrubbed()
 
 
@@ -72,7 +65,7 @@ def test_many_runs_hold_no_more_than_one(
     wait_until(lambda: backlog.recorded() == set(backlog.pending), what="all runs")
 
     assert held_by(running) == before
-    assert_stops(running)
+    running.assert_stops()
 
 
 def test_a_store_that_cannot_be_used_keeps_nothing_else_waiting(
@@ -102,7 +95,7 @@ def test_a_store_that_cannot_be_used_keeps_nothing_else_waiting(
     other.directory.rmdir()
     shutil.move(away, other.directory)
     wait_until(lambda: other.recorded() == set(other.pending), what="the store that is back")
-    assert_stops(running)
+    running.assert_stops()
     for each in (backlog, other):
         each.assert_scrubbed()
 
@@ -129,7 +122,6 @@ def test_a_run_without_its_database_is_followed_by_a_good_one(
             wait_until(
                 lambda running=running: "failed: " in running.stderr,
                 what="a run that failed",
-                seconds=60,
             )
             assert running.running
         for name in both:
@@ -142,7 +134,7 @@ def test_a_run_without_its_database_is_followed_by_a_good_one(
                 what="a good run",
             )
             backlog.assert_scrubbed()
-            assert_stops(running)
+            running.assert_stops()
     finally:
         for name, (_, its_program, _) in both.items():
             its_program.close()

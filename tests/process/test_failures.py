@@ -60,7 +60,7 @@ def test_a_file_that_is_a_directory(usable: Program) -> None:
 )
 def test_a_file_with_a_syntax_error(usable: Program, text: bytes) -> None:
     usable.file.write_bytes(text)
-    usable.run().assert_one_error(str(usable.file))
+    usable.main().assert_one_error(str(usable.file))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_bad_value_is_named_with_its_section(
     usable: Program, backlog: Backlog, section: str, option: str, value: str
 ) -> None:
     usable.configure({section: {option: value}})
-    ended = usable.run()
+    ended = usable.main()
     ended.assert_one_error(option, section)
     assert len(backlog.files()) == 4
 
@@ -92,7 +92,7 @@ def test_a_bad_value_is_named_with_its_file(usable: Program) -> None:
     usable.configure({"DEFAULT": {"scrub_time": "soon"}})
     more = usable.directory / "more.conf"
     more.write_text("[scrubber]\n")
-    usable.run("--config-file", str(more)).assert_one_error(
+    usable.main("--config-file", str(more)).assert_one_error(
         "scrub_time", "[DEFAULT]", str(usable.file), "soon"
     )
 
@@ -106,7 +106,7 @@ def test_a_wrong_database_password(usable: Program, new_database: NewDatabase, n
     user, _, rest = url.partition("@")
     scheme, _, _ = user.rpartition(":")
     usable.configure({"database": {"connection": f"{scheme}:{SECRET}@{rest}"}})
-    ended = usable.run("--debug")
+    ended = usable.main("--debug")
 
     assert ended.status == 1
     assert "Traceback" not in ended.stderr
@@ -138,7 +138,7 @@ def test_a_database_that_is_down_at_start(
     ended = usable.run(*arguments)
 
     ended.assert_one_error("the database does not answer")
-    assert ended.seconds < 15
+    assert ended.seconds < 25, "as patient as a run"
     assert SECRET not in ended.stderr
 
 
@@ -150,12 +150,12 @@ def test_a_database_that_hangs_at_start(usable: Program, silent_server: int) -> 
         usable.configure({"database": {"connection": url}})
         both.append(usable.start())
         # The file is read once, at start: now the other one may have it.
-        both[-1].child.wait_ready(lambda: connections(silent_server) == len(both), seconds=10)
+        both[-1].child.wait_ready(lambda: connections(silent_server) == len(both))
     for running in both:
-        ended = running.wait(20)
+        ended = running.wait()
         ended.assert_one_error("the database does not answer")
         assert SECRET not in ended.stderr
-    assert time.monotonic() - started < 16
+    assert time.monotonic() - started < 28
 
 
 def connections(port: int) -> int:
@@ -183,7 +183,7 @@ def connections(port: int) -> int:
 )
 def test_a_bad_database_url_is_refused_and_never_shown(usable: Program, url: str) -> None:
     usable.configure({"database": {"connection": url}})
-    ended = usable.run("--debug")
+    ended = usable.main("--debug")
 
     assert ended.status == 1, ended
     assert len(ended.error_lines) == 1, ended
@@ -194,7 +194,7 @@ def test_a_bad_database_url_is_refused_and_never_shown(usable: Program, url: str
 def test_a_sqlite_file_that_is_missing(usable: Program) -> None:
     path = usable.directory / "missing.db"
     usable.configure({"database": {"connection": f"sqlite:///{path}"}})
-    usable.run().assert_one_error(str(path), "[database]")
+    usable.main().assert_one_error(str(path), "[database]")
     assert not path.exists()
 
 
@@ -202,7 +202,7 @@ def test_a_sqlite_file_that_is_none(usable: Program) -> None:
     path = usable.directory / "text.db"
     path.write_text("not a database\n" * 1000)
     usable.configure({"database": {"connection": f"sqlite:///{path}"}})
-    usable.run().assert_one_error("not a database")
+    usable.main().assert_one_error("not a database")
 
 
 def test_a_database_without_tables(usable: Program, new_database: NewDatabase) -> None:
@@ -211,18 +211,18 @@ def test_a_database_without_tables(usable: Program, new_database: NewDatabase) -
     urls += [new_database(name, empty=True).url for name in ("mariadb", "postgresql")]
     for url in urls:
         usable.configure({"database": {"connection": url}})
-        usable.run().assert_one_error("not Glance's", "image")
+        usable.main().assert_one_error("not Glance's", "image")
 
 
 def test_tables_that_lack_a_column(usable: Program, backlog: Backlog) -> None:
     with backlog.database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE image_locations RENAME COLUMN meta_data TO other")
-    usable.run().assert_one_error("not Glance's", "meta_data")
+    usable.main().assert_one_error("not Glance's", "meta_data")
 
 
 def test_no_database(usable: Program) -> None:
     usable.configure({"database": {"connection": None}})
-    usable.run().assert_one_error("connection", "[database]", "not set")
+    usable.main().assert_one_error("connection", "[database]", "not set")
 
 
 # Stores -----------------------------------------------------------------------------------
@@ -231,12 +231,12 @@ def test_no_database(usable: Program) -> None:
 @pytest.mark.parametrize("stores", ["", "http"])
 def test_no_store(usable: Program, stores: str) -> None:
     usable.configure({"DEFAULT": {"enabled_backends": None}, "glance_store": {"stores": stores}})
-    usable.run().assert_one_error("no store is configured")
+    usable.main().assert_one_error("no store is configured")
 
 
 def test_two_ways_to_name_the_directories(usable: Program) -> None:
     usable.configure({"main": {"filesystem_store_datadirs": "/somewhere:1"}})
-    usable.run().assert_one_error("[main]", "filesystem_store_datadir")
+    usable.main().assert_one_error("[main]", "filesystem_store_datadir")
 
 
 def test_a_store_whose_directory_is_missing_is_reported_and_left_alone(
@@ -244,7 +244,7 @@ def test_a_store_whose_directory_is_missing_is_reported_and_left_alone(
 ) -> None:
     """Ran, but left something: that is no failure of the program."""
     usable.configure({"main": {"filesystem_store_datadir": tmp_path / "missing"}})
-    ended = usable.run()
+    ended = usable.main()
 
     assert ended.status == 3
     assert "Traceback" not in ended.stderr
@@ -263,13 +263,13 @@ def test_no_secret_is_ever_said(usable: Program, new_database: NewDatabase) -> N
         {"database": {"connection": server.url}, "DEFAULT": {"metadata_encryption_key": KEY}}
     )
     for arguments in (("--dry-run",), ("--format", "json"), ("--restore", "x")):
-        ended = usable.run("--debug", *arguments)
+        ended = usable.main("--debug", *arguments)
         for secret in (password, KEY):
             assert secret not in ended.stdout + ended.stderr
 
 
 def test_a_wrong_encryption_key_is_not_shown(usable: Program) -> None:
     usable.configure({"DEFAULT": {"metadata_encryption_key": f"{SECRET}!"}})
-    ended = usable.run("--debug")
+    ended = usable.main("--debug")
     assert ended.status == 1
     assert SECRET not in ended.stdout + ended.stderr

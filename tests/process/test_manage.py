@@ -160,7 +160,7 @@ def test_a_server_that_is_down(manage: Manage) -> None:
     url = f"mysql+pymysql://user:secret@{LOCALHOST}:{free_port()}/state"
     manage.configure({"state": {"connection": url}})
     ended = manage.run("parked")
-    ended.assert_one_error(LOCALHOST, "refused")
+    ended.assert_one_error(LOCALHOST, "connect")
     assert "secret" not in ended.stderr
 
 

@@ -1,5 +1,6 @@
 """Memory does not grow with the backlog."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,14 @@ from lab.databases import Database
 from process.program import Program
 from process.rows import Backlog
 
-SMALL, LARGE = 10_000, 100_000
-MOST_GROWTH_KIB = 30 * 1024
+SMALL, LARGE = 10_000, 60_000
+#: Less than 350 bytes for each image more.
+MOST_GROWTH_KIB = 16 * 1024
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_ten_times_the_images_take_no_more_memory(
+def test_six_times_the_images_take_no_more_memory(
     program: Program, new_database: Callable[..., Database], tmp_path: Path
 ) -> None:
     peaks = [
@@ -31,17 +33,17 @@ def peak_memory(program: Program, backlog: Backlog, images: int) -> int:
     backlog.add_pending(images, content=b"")
     program.use(backlog)
     running = program.start()
-    peak = 0
-    # A process's own mark, which unlike getrusage does not begin at its parent's.
-    while running.running and (line := high_water_mark(running.pid)):
-        peak = int(line)
+    marks: list[int] = []
+    while running.running:
+        # A process's own mark, which unlike getrusage does not begin at its parent's.
+        marks += high_water_mark(running.pid)
+        time.sleep(0.02)
     assert running.wait().status == 0
     assert backlog.files() == set(backlog.live)
-    return peak
+    return max(marks)
 
 
-def high_water_mark(pid: int) -> str | None:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return line.split()[1]
-    return None  # it is ending
+def high_water_mark(pid: int) -> list[int]:
+    """In KiB; none of a process that is ending."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]

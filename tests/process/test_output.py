@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -43,7 +42,7 @@ def test_a_run_prints_one_document(usable: Program, backlog: Backlog) -> None:
 def test_a_dry_run_prints_one_document_and_changes_nothing(
     usable: Program, backlog: Backlog
 ) -> None:
-    ended = usable.run("--dry-run", "--format=json")
+    ended = usable.main("--dry-run", "--format=json")
     assert ended.status == 0
     assert ended.document["dry_run"] is True
     assert ended.document["images"]["scrubbed"] == 5
@@ -54,14 +53,14 @@ def test_a_dry_run_prints_one_document_and_changes_nothing(
 
 def test_a_restore_prints_one_document(usable: Program, backlog: Backlog) -> None:
     image = backlog.pending[0]
-    ended = usable.run("--restore", image, "--format", "json")
+    ended = usable.main("--restore", image, "--format", "json")
     assert ended.status == 0
     assert (ended.document["status"], ended.document["image"]) == ("succeeded", image)
 
 
 def test_the_format_can_be_set_in_the_file(usable: Program) -> None:
     usable.configure({"DEFAULT": {"format": "json"}})
-    assert usable.run().document["status"] == "succeeded"
+    assert usable.main().document["status"] == "succeeded"
 
 
 Damage = Callable[[Program], None]
@@ -104,14 +103,14 @@ def test_a_failure_prints_one_document(
     usable: Program, damage: Damage, arguments: tuple[str, ...]
 ) -> None:
     damage(usable)
-    ended = usable.run(*arguments)
+    ended = usable.main(*arguments)
     ended.assert_one_error()
     assert ended.document["status"] == "failed"
     assert f"ERROR: {ended.document['error']}" == ended.error_lines[0]
 
 
 def test_a_refused_restore_prints_one_document(usable: Program, backlog: Backlog) -> None:
-    ended = usable.run("--restore", backlog.live[0], "--format", "json")
+    ended = usable.main("--restore", backlog.live[0], "--format", "json")
     ended.assert_one_error("cannot restore the image from active to active")
     assert ended.document["status"] == "failed"
 
@@ -124,7 +123,7 @@ def test_a_run_that_fails_prints_one_document(usable: Program, backlog: Backlog)
         )
         connection.exec_driver_sql("UPDATE image_locations SET value = 'x' WHERE status = 'active'")
     usable.configure({"DEFAULT": {"metadata_encryption_key": "sixteen-byte-key"}})
-    ended = usable.run("--format", "json")
+    ended = usable.main("--format", "json")
     assert ended.status == 1
     assert len(ended.error_lines) == 1
     assert ended.document["status"] == "failed"
@@ -136,8 +135,7 @@ def test_a_daemon_prints_one_line_of_json_for_each_run(usable: Program) -> None:
     usable.configure({"DEFAULT": {"wakeup_time": 1, "format": "json"}})
     running = usable.start("--daemon")
     running.child.wait_ready(lambda: len(running.stdout.splitlines()) == 2)
-    running.child.send(signal.SIGTERM)
-    assert running.wait(5).status == 0
+    running.assert_stops()
     documents = [json.loads(line) for line in running.stdout.splitlines()]
     assert [document["images"]["scrubbed"] for document in documents][:2] == [5, 0]
 
@@ -146,7 +144,7 @@ def test_a_daemon_prints_one_line_of_json_for_each_run(usable: Program) -> None:
 
 
 def test_a_run_prints_one_line(usable: Program) -> None:
-    ended = usable.run()
+    ended = usable.main()
     assert ended.status == 0
     assert ended.stdout.splitlines() == [
         "succeeded: 5 images scrubbed, 5 locations deleted, 25 B freed"
@@ -155,7 +153,7 @@ def test_a_run_prints_one_line(usable: Program) -> None:
 
 def test_a_run_without_work_prints_one_line(program: Program, backlog: Backlog) -> None:
     program.use(backlog)
-    assert len(program.run().stdout.splitlines()) == 1
+    assert len(program.main().stdout.splitlines()) == 1
 
 
 def test_a_run_that_leaves_something_prints_one_line_that_says_why(
@@ -164,7 +162,7 @@ def test_a_run_that_leaves_something_prints_one_line_that_says_why(
     stuck = backlog.path(backlog.pending[0])
     stuck.unlink()
     stuck.mkdir()
-    ended = usable.run()
+    ended = usable.main()
     assert ended.status == 3
     (line,) = ended.stdout.splitlines()
     assert "partial: 4 images scrubbed" in line
@@ -172,14 +170,14 @@ def test_a_run_that_leaves_something_prints_one_line_that_says_why(
 
 
 def test_a_restore_prints_one_line(usable: Program, backlog: Backlog) -> None:
-    ended = usable.run("--restore", backlog.pending[0])
+    ended = usable.main("--restore", backlog.pending[0])
     assert ended.status == 0
     (line,) = ended.stdout.splitlines()
     assert backlog.pending[0] in line
 
 
 def test_a_dry_run_prints_what_a_run_would_do(usable: Program, backlog: Backlog) -> None:
-    ended = usable.run("--dry-run")
+    ended = usable.main("--dry-run")
     assert ended.status == 0
     assert "would scrub 5 images" in ended.stdout.splitlines()[-1]
     assert len(backlog.files()) == 7
@@ -221,6 +219,7 @@ def test_on_a_terminal_progress_and_a_table_appear(program: Program, backlog: Ba
     backlog.add_live(1)
     backlog.add_pending(60)
     program.use(backlog, kind="slowfile", seconds=0.3)
+    program.configure({"DEFAULT": {"scrub_pool_size": 8}})
     status, output = on_a_terminal(program)
 
     assert status == 0

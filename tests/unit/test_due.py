@@ -145,7 +145,7 @@ def test_nothing_is_ever_due_before_scrub_time(
     found = due(candidate(kind, *location_ages, image_age=image_age), ages, NOW)
     if found is None:
         return
-    if kind in (Kind.DELETED, Kind.HALF_DELETED):
+    if kind.is_whole:
         assert image_age >= scrub_time
     else:
         assert found.locations

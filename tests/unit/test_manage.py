@@ -1,71 +1,21 @@
 """scrubber-manage in this process: what it lists and tries again, and what it says of mistakes."""
 
 import datetime
-import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from contract.ledger_contract import NOON, an_entry, image_id
-from process.program import Ended
-from scrubber import manage as program
-from scrubber import pool
 from scrubber.reporting.report import utcnow
-from scrubber.state.base import Entry
-from scrubber.state.database import StateDatabase
-from scrubber.state.ledger import SqlLedger
+from unit.managing import Manage
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J \u202egnp.exe\r\nnext"
 
 
-class Manage:
-    """scrubber-manage with a state database."""
-
-    def __init__(
-        self,
-        directory: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        self.file = directory / "scrubber.conf"
-        self.database = directory / "state.sqlite"
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-        self.configure("state", "connection", f"sqlite:///{self.database}")
-
-    def configure(self, section: str, option: str, value: object) -> None:
-        written = self.file.read_text() if self.file.exists() else ""
-        self.file.write_text(f"{written}[{section}]\n{option} = {value}\n")
-
-    def run(self, *arguments: str, configured: bool = True) -> Ended:
-        files = ["--config-file", str(self.file)] if configured else []
-        self._monkeypatch.setattr(sys, "argv", ["scrubber-manage", *files, *arguments])
-        try:
-            status = program.main()
-        except SystemExit as leaving:
-            status = int(leaving.code or 0)
-        said = self._capsys.readouterr()
-        return Ended(status, said.out, said.err, 0.0)
-
-    def remember(self, *entries: Entry) -> None:
-        with closing(self._ledger()) as ledger:
-            ledger.record(entries)
-
-    def remembered(self) -> dict[int, Entry]:
-        with closing(self._ledger()) as ledger:
-            return {entry.location: entry for entry in ledger.entries()}
-
-    def _ledger(self) -> SqlLedger:
-        return SqlLedger(StateDatabase(f"sqlite:///{self.database}", pool.Flag()))
-
-
 @pytest.fixture
-def manage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Manage:
-    return Manage(tmp_path, capsys, monkeypatch)
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
+    return Manage(tmp_path, capsys)
 
 
 PARKED = an_entry(1, attempts=8, error="HTTP 500 at the seventh sector")

@@ -267,3 +267,24 @@ def test_a_killed_task_runs_no_further() -> None:
     task.kill()
     run_for_a_while()
     assert steps == [1]
+
+
+def test_the_stacks_are_those_of_all_green_threads_but_the_callers_own() -> None:
+    def waits_here() -> None:
+        pool.sleep(5)
+
+    def never_begun() -> None:
+        pass
+
+    tasks = [pool.Task(waits_here) for _ in range(3)]
+    run_for_a_while()
+    tasks.append(pool.Task(never_begun))
+    stacks = [stack for stack in pool.stacks() if "waits_here" in stack]
+    assert len(stacks) == 3
+    assert all("pool.sleep(5)" in stack for stack in stacks)
+    assert not any("never_begun" in stack for stack in pool.stacks())
+    assert not any("in test_the_stacks_are" in stack for stack in pool.stacks())
+    assert any("in test_the_stacks_are" in stack for stack in pool.native_stacks())
+    for task in tasks:
+        task.kill()
+    assert not any("waits_here" in stack for stack in pool.stacks())

@@ -10,6 +10,7 @@ import pytest
 from scrubber.model import Outcome
 from scrubber.reporting import report as reports
 from scrubber.reporting import text
+from scrubber.reporting.document import print_report
 from scrubber.reporting.report import EXAMPLES, REASONS, Pace, Report
 from unit.values import a_candidate, a_location
 
@@ -91,6 +92,7 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
     counts = {
         "gone": 1,
         "trashed": 1,
+        "requested": 1,
         "shared": 1,
         "failed": 1,
         "waiting": 1,
@@ -102,6 +104,7 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
         "images": {"scrubbed": 1},
         "locations": {"deleted": 1, **counts},
         "bytes_freed": 0,
+        "errors": {},
         "throttled": 0,
         "limit_per_second": None,
         "asked_again_in_seconds": 0,
@@ -127,7 +130,7 @@ def test_the_document_of_a_run_that_did_nothing_is_complete() -> None:
 
 def test_the_line_says_how_patient_a_store_wants_us_to_be() -> None:
     report = new_report()
-    report.paces["swift"] = Pace(throttled=40, limit=4.87)
+    report.paces["swift"] = Pace(errors={"throttled": 40, "failed": 1}, limit=4.87)
     report.paces["slow"] = Pace(asked_again_in=29.7)
     report.paces["fast"] = Pace()
     report.finish()
@@ -283,7 +286,7 @@ def test_the_printed_report_shows_what_is_left_as_it_is(
         "reason [x]",
     )
     report.finish()
-    text.print_report(report)
+    print_report(report)
     printed = capsys.readouterr().out
     for word in ("[red]owner[/red]", "[bold]store", "reason [x]", text.summary(report)):
         assert word in printed
@@ -292,5 +295,5 @@ def test_the_printed_report_shows_what_is_left_as_it_is(
 def test_an_empty_report_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     report = new_report()
     report.finish()
-    text.print_report(report)
+    print_report(report)
     assert capsys.readouterr().out.strip() == text.summary(report)

@@ -4,6 +4,7 @@ Every test has a hard limit in time: what hangs has failed.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -253,3 +254,71 @@ def test_a_stop_takes_no_more_pages() -> None:
     scene.run()
     assert claims <= 2
     assert sum(scene.is_untouched(image) for image in images) >= 19
+
+
+def test_an_image_of_another_scrubber_counts_once_however_often_it_is_read() -> None:
+    """A store at its limit is scanned again and again."""
+    scene = Scene(
+        FakeDriver("fast", batch=1, max_rate=100), page_size=4, claim_lease=2, call_timeout=1
+    )
+    theirs = [scene.image(f"theirs{number}", f"other{number}") for number in range(3)]
+    for image in theirs:
+        for number in scene.numbers(image):
+            scene.glance.change_location(number, updated_at=NOW)
+    for number in range(30):
+        scene.image(f"{number}")
+    scans = 0
+
+    def count_scans() -> None:
+        nonlocal scans
+        scans += 1
+
+    scene.source.before["candidates"] = count_scans
+    assert scene.run().claimed_elsewhere == 3
+    assert scans > 1
+
+
+def test_an_image_that_another_scrubber_gave_back_in_mid_run_is_ours() -> None:
+    scene = Scene(
+        FakeDriver("fast", batch=1, max_rate=50), page_size=4, claim_lease=2, call_timeout=1
+    )
+    theirs = scene.image("theirs", id="0" * 36)
+    (number,) = scene.numbers(theirs)
+    scene.glance.change_location(number, updated_at=NOW)
+    for other in range(20):
+        scene.image(f"{other}", id=f"1{other:035}")
+
+    scans: list[int] = []
+
+    def give_back() -> None:
+        scans.append(1)
+        if len(scans) == 2:
+            scene.glance.change_location(number, updated_at=NOW - AN_HOUR)
+
+    scene.source.before["candidates"] = give_back
+    report = scene.run()
+    assert scene.is_finished(theirs)
+    assert report.claimed_elsewhere == 0
+
+
+def test_what_was_finished_since_its_page_was_read_is_not_another_scrubbers() -> None:
+    scene = Scene(FakeDriver("fast", batch=1, max_rate=200), page_size=4)
+    scene.settings = replace(scene.settings, claim_lease=2, call_timeout=1)
+    for number in range(60):
+        scene.image(f"{number}")
+    scans: list[int] = []
+
+    def held() -> list[int]:
+        pending = [n for n in scene.glance.rows if scene.glance.status_of(n) == "pending_delete"]
+        return [number for number in pending if scene.glance.is_claimed(number)]
+
+    def finish_meanwhile() -> None:
+        if len(scans) == 2:  # its first page shows what the first scan has claimed
+            until(lambda: not held())
+            scans.append(2)
+
+    scene.source.before["candidates"] = lambda: scans.append(1)
+    scene.source.before["now"] = finish_meanwhile
+    report = scene.run()
+    assert outcomes(report) == {"deleted": 60}
+    assert report.claimed_elsewhere == 0

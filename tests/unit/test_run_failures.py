@@ -196,7 +196,7 @@ def test_a_defect_in_the_source_ends_the_run_and_never_hangs(method: str) -> Non
         "scrubber.planning.order.Pace.batch_size",
         "scrubber.planning.order.FairQueue.pop",
         "scrubber.planning.safety.LiveIndex.users",
-        "scrubber.dispatch.Dispatcher._judge",
+        "scrubber.verdicts.Judge.answer",
         "scrubber.dispatch.Dispatcher._conclude",
         "scrubber.dispatch.Dispatcher.push",
         "scrubber.run.Run._settle",

@@ -6,7 +6,7 @@ Every test has a hard limit in time: what hangs has failed.
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import dispatch, pool
+from scrubber import dispatch, pool, work
 from unit.scenes import PATIENCE, Scene, finish, outcomes, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -35,12 +35,18 @@ def test_locations_of_one_image_go_one_after_another_in_row_order(pool_size: int
     assert scene.is_finished(image)
 
 
+def hang_after_the_first(driver: FakeDriver, go_on: pool.Flag) -> None:
+    """Its first delete is answered at once, so that it gets all the slots it may have."""
+    calls = iter(range(1000))
+    driver.before_delete = lambda _names: (go_on.wait(PATIENCE) if next(calls) else None, None)[1]
+
+
 @pytest.mark.parametrize("pool_size", [1, 3, 8])
 def test_images_go_in_parallel_up_to_the_size_of_the_pool(pool_size: int) -> None:
     scene = Scene(FakeDriver("fast", batch=1), pool_size=pool_size)
     images = [scene.image(f"{number}") for number in range(20)]
     go_on = pool.Flag()
-    scene.fast.before_delete = lambda _names: go_on.wait(PATIENCE)
+    hang_after_the_first(scene.fast, go_on)
     task = scene.start()
     until(lambda: scene.fast.running == pool_size)
     for _ in range(100):
@@ -57,13 +63,32 @@ def test_a_larger_pool_takes_effect_while_every_slot_is_busy() -> None:
     for number in range(5):
         scene.image(f"{number}")
     go_on = pool.Flag()
-    scene.fast.before_delete = lambda _names: go_on.wait(PATIENCE)
+    hang_after_the_first(scene.fast, go_on)
     task = scene.start()
-    until(lambda: scene.fast.running == 1)
+    until(lambda: len(scene.fast.sent) == 2)
     scene.slots.resize(3)
     until(lambda: scene.fast.running == 3)
     go_on.set()
     finish(task)
+
+
+def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_else_wants_them() -> (
+    None
+):
+    """It may hang, and what the others have to do may be read in the next moment."""
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=8)
+    for number in range(20):
+        scene.image(f"slow/{number}")
+    go_on = pool.Flag()
+    scene.stores["slow"].before_delete = lambda _names: go_on.wait(PATIENCE)
+    task = scene.start()
+    until(lambda: scene.stores["slow"].running)
+    for _ in range(100):
+        pool.sleep()
+    assert scene.stores["slow"].running == work.FIRST_CALLS < 8
+    go_on.set()
+    finish(task)
+    assert outcomes(scene.report) == {"deleted": 20}
 
 
 def test_one_slow_image_does_not_stop_the_others() -> None:

@@ -203,6 +203,28 @@ def test_a_store_that_was_down_is_used_again_after_one_probe(
     assert scene.healths.of(scene.fast).circuit == circuit.Circuit()
 
 
+def test_a_store_whose_probes_go_well_and_whose_deletes_fail_is_asked_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.001)
+    scene = Scene()
+    scene.image("a")
+
+    def fail(_names: list[str]) -> None:
+        raise errors.Unavailable("read-only")
+
+    scene.fast.before_delete = fail
+    steps = []
+    for _ in range(4):
+        run_again(scene)
+        steps.append(scene.healths.of(scene.fast).circuit.step)
+        pool.sleep(2 * steps[-1])
+    assert steps == [0.001, 0.002, 0.004, 0.008]
+    scene.fast.before_delete = lambda _names: None
+    run_again(scene)
+    assert scene.healths.of(scene.fast).circuit == circuit.Circuit()
+
+
 def test_a_store_that_comes_back_in_mid_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was claimed when it failed waits for the next run; what is read later does not."""
     monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
@@ -419,7 +441,7 @@ def test_new_work_of_other_stores_does_not_wait_for_a_throttled_backlog(
 
 def test_a_store_whose_probe_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(FakeDriver("fast"), FakeDriver("slow"), page_size=2)
-    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    monkeypatch.setattr("scrubber.plans.PROOF_SECONDS", 0.01)
     stuck = [scene.image(f"{number}", id=f"1{number:035}") for number in range(5)]
     others = [scene.image(f"slow/{number}", id=f"2{number:035}") for number in range(5)]
     go_on = pool.Flag()
@@ -441,7 +463,7 @@ def test_a_store_whose_probe_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyP
 
 def test_a_store_whose_probe_never_ends_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(FakeDriver("fast"), FakeDriver("slow"), page_size=2, call_timeout=0.1)
-    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    monkeypatch.setattr("scrubber.plans.PROOF_SECONDS", 0.01)
     stuck = [scene.image(f"{number}") for number in range(5)]
     other = scene.image("slow/a")
     monkeypatch.setattr(scene.fast, "probe", lambda: pool.Flag().wait(PATIENCE))
@@ -456,7 +478,7 @@ def test_a_store_whose_probe_fails_in_mid_page_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was planned before is postponed, so what was planned after must be as well."""
-    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", 0.01)
+    monkeypatch.setattr("scrubber.plans.PROOF_SECONDS", 0.01)
     scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
     before = scene.image("a", id="0" * 36)
     other = scene.image("slow/b", id="1" * 36)

@@ -6,7 +6,7 @@ Every test has a hard limit in time: what hangs has failed.
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import dispatch, errors, pool
+from scrubber import errors, pool, verdicts
 from scrubber.model import Deleted, Outcome, Trashed
 from scrubber.planning.proof import Thresholds
 from scrubber.work import LOOKED_AT
@@ -220,7 +220,10 @@ def test_a_store_that_goes_away_in_mid_run_is_not_believed() -> None:
     assert len(scene.fast.sent) == 3
 
 
-def test_all_that_find_something_missing_at_once_wait_for_the_new_proof() -> None:
+def test_all_that_find_something_missing_at_once_wait_for_the_new_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrubber.work.FIRST_CALLS", 4)
     scene = Scene(FakeDriver("fast", batch=1), pool_size=4)
     images = [scene.image(f"{number}", there=False) for number in range(4)]
     go_on = pool.Flag()
@@ -238,7 +241,10 @@ def test_all_that_find_something_missing_at_once_wait_for_the_new_proof() -> Non
     assert all(scene.is_untouched(image) for image in images)
 
 
-def test_a_bug_in_the_second_proof_is_no_proof_and_holds_up_nobody() -> None:
+def test_a_bug_in_the_second_proof_is_no_proof_and_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrubber.work.FIRST_CALLS", 4)
     scene = Scene(FakeDriver("fast", batch=1), pool_size=4)
     images = [scene.image(f"{number}", there=False) for number in range(4)]
     go_on = pool.Flag()
@@ -491,7 +497,7 @@ def test_a_few_new_objects_do_not_prove_a_store_that_lost_the_others() -> None:
 
 
 def test_what_is_held_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "MOST_MISSING", 5)
+    monkeypatch.setattr(verdicts, "MOST_MISSING", 5)
     scene = Scene(proven=False, thresholds=Thresholds(1000, 100))
     scene.fast.put("something")
     images = [scene.image(f"{number}", there=False) for number in range(30)]

@@ -8,7 +8,7 @@ from oslo_config import cfg, generator
 SAMPLE = Path(__file__).parents[2] / "etc" / "scrubber.conf.sample"
 
 # Those of oslo.db and oslo.log change with their releases; ours only with us.
-NAMESPACES = ("scrubber", "scrubber.stores")
+NAMESPACES = ("scrubber", "scrubber.glance", "scrubber.stores")
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)

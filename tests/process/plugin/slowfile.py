@@ -8,6 +8,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from oslo_config import cfg
 
@@ -33,9 +34,7 @@ class SlowFileDriver(FileDriver):
             options.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         if options.batch:
-            self.abilities = type(self.abilities)(
-                schemes=self.abilities.schemes, blocks=True, batch=options.batch
-            )
+            self.abilities = replace(self.abilities, batch=options.batch, at_least=1)
 
     @classmethod
     def options(cls) -> list[cfg.Opt]:

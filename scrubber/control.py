@@ -1,0 +1,231 @@
+"""A daemon as operators see and steer it through the admin API (scrubber.admin.control)."""
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from scrubber import config, errors, pool
+from scrubber.admin.control import Document
+from scrubber.admin.server import Server
+from scrubber.health import BOUNDS, Health
+from scrubber.model import Backlog
+from scrubber.orders import StoreOrder
+from scrubber.planning.retry import Patience
+from scrubber.process import Process
+from scrubber.reporting.audit import AuditTrail
+from scrubber.reporting.metrics import Durations, Reading, StoreReading
+from scrubber.reporting.report import utcnow
+from scrubber.service import Daemon, State
+from scrubber.state.activity import Activity, RunRecord
+from scrubber.state.database import StateDatabase
+from scrubber.state.ledger import SqlLedger
+from scrubber.state.opening import Reopening
+from scrubber.stores import base
+
+T = TypeVar("T")
+
+#: Seconds for which figures that cost a query are shown again, and for which one is waited for.
+FRESH_SECONDS, ANSWER_SECONDS = 30.0, 5.0
+
+
+class ProcessControl:
+    """One process and its daemon; see the protocol for each method.
+
+    :param describe: a line for people that says what it is at.
+    :ivar server: where this is served.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        daemon: Daemon,
+        audit: AuditTrail,
+        describe: Callable[[], str],
+    ) -> None:
+        self._process = process
+        self._daemon = daemon
+        self._audit = audit
+        self._describe = describe
+        self.server: Server | None = None
+        self._backlog: Fresh[Backlog | None] = Fresh(self._ask_for_backlog)
+        self._parked: Fresh[dict[str, int] | None] = Fresh(self._count_parked)
+
+    # Probes ---------------------------------------------------------------------------
+
+    def live(self) -> bool:
+        """Whoever asks has an answer, so the hub turns; what hangs in a store hangs alone."""
+        return True
+
+    def unready(self) -> list[str]:
+        state, reasons = self._daemon.status().state, []
+        if state in (State.STARTING, State.STOPPING):
+            reasons.append(str(state))
+        last = self._process.last
+        if last is not None and last.failure:
+            reasons.append(f"the last run failed: {last.failure}")
+        return reasons
+
+    # What it does ---------------------------------------------------------------------
+
+    def status(self) -> Document:
+        status = self._daemon.status()
+        run = self._process.run
+        return status.as_dict() | {
+            "next_in": status.next_in,
+            "text": self._describe(),
+            "run": run.report.run if run else None,
+            "state_database": self._state.problem or "up",
+        }
+
+    def runs(self, limit: int) -> list[Document]:
+        now = utcnow()
+        runs = self._remembered(lambda state: Activity(state).runs(limit))
+        return [run.as_of(now).as_dict() for run in runs]
+
+    def run(self, run: str) -> Document | None:
+        found = self._remembered(lambda state: Activity(state).run(run))
+        return _whole(found) if found is not None and found.id == run else None
+
+    def cancel(self, run: str) -> bool:
+        mine = self._process.run
+        if mine is not None and mine.report.run == run:
+            mine.cancel()
+            return True
+        return self._remembered(lambda state: Activity(state).cancel(run))
+
+    def run_now(self) -> None:
+        self._daemon.run_now()
+
+    def threads(self) -> str:
+        return "\n".join(pool.stacks())
+
+    def parked(self, store: str | None, limit: int) -> list[Document]:
+        patience = self._patience
+
+        def first(state: StateDatabase) -> list[Document]:
+            found: list[Document] = []
+            for entry in SqlLedger(state).entries(store):
+                if len(found) == limit:
+                    break
+                if entry.trouble.is_parked(patience):
+                    found.append(entry.as_dict(patience))
+            return found
+
+        return self._remembered(first)
+
+    # Stores ---------------------------------------------------------------------------
+
+    def stores(self) -> list[Document]:
+        drivers = self._process.stores.drivers
+        return [self._store(drivers[name]) for name in sorted(drivers)]
+
+    def _store(self, driver: base.Driver) -> Document:
+        health = self._process.healths.of(driver)
+        order = self._process.orders.of(driver.store)
+        circuit = health.circuit
+        return {
+            "store": driver.store,
+            "type": driver.section.kind,
+            "paused": order.paused,
+            "max_rate": order.most(driver.max_rate),
+            "limit": health.limit.allowed,
+            "throttled": health.calls.errors["throttled"],
+            "circuit": {
+                "reason": circuit.reason,
+                "asked_again_in_seconds": max(0.0, circuit.probe_at - time.monotonic()),
+            }
+            if circuit.reason
+            else None,
+        }
+
+    def ordered(self, store: str) -> StoreOrder:
+        return self._process.orders.ordered(store)
+
+    def order(self, store: str, order: StoreOrder) -> None:
+        # What is not written down would be forgotten as soon as it can be read again.
+        if self._state.is_configured:
+            self._remembered(lambda state: Activity(state).order(utcnow(), store, order))
+        self._process.orders.order(store, order)
+
+    # Metrics --------------------------------------------------------------------------
+
+    def reading(self) -> Reading:
+        process, parked = self._process, self._parked.value()
+        return Reading(
+            totals=process.totals,
+            stores={
+                driver.store: self._store_reading(driver, parked)
+                for driver in process.stores.drivers.values()
+            },
+            backlog=self._backlog.value(),
+            slots=process.slots.size,
+            slots_busy=process.slots.running,
+            remembers=self._state.problem is None,
+            audit_lost=self._audit.lost,
+            admin_failures=self.server.failures if self.server else 0,
+        )
+
+    def _store_reading(self, driver: base.Driver, parked: dict[str, int] | None) -> StoreReading:
+        health = self._process.healths.of(driver)
+        return StoreReading(
+            paused=self._process.orders.of(driver.store).paused,
+            circuit_open=health.circuit.reason is not None,
+            limit=health.limit.allowed,
+            errors=health.calls.errors,
+            calls=_durations(health),
+            parked=None if parked is None else parked.get(driver.store, 0),
+        )
+
+    def _ask_for_backlog(self) -> Backlog | None:
+        source = self._process.source
+        if source is None:
+            return None
+        try:
+            return pool.within(ANSWER_SECONDS, source.backlog, self._process.conf.scrub_time)
+        except (errors.ScrubberError, TimeoutError):
+            return None
+
+    def _count_parked(self) -> dict[str, int] | None:
+        attempts = self._patience.attempts
+        return self._state.ask(lambda state: SqlLedger(state).parked(attempts), None)
+
+    # The state database ---------------------------------------------------------------
+
+    @property
+    def _state(self) -> Reopening[StateDatabase]:
+        assert self._process.state is not None, "served only once the process is open"
+        return self._process.state
+
+    @property
+    def _patience(self) -> Patience:
+        ours = self._process.conf[config.PROJECT]
+        return Patience(ours.retry_base, ours.retry_cap, ours.retry_attempts)
+
+    def _remembered(self, question: Callable[[StateDatabase], T]) -> T:
+        """:raises StateUnavailable: nobody can say."""
+        answers: list[T] = self._state.ask(lambda state: [question(state)], [])
+        if not answers:
+            raise errors.StateUnavailable(self._state.problem or "there is none")
+        return answers[0]
+
+
+def _durations(health: Health) -> Durations:
+    return Durations(BOUNDS, tuple(health.calls.took), health.calls.seconds)
+
+
+def _whole(run: RunRecord) -> Document:
+    return run.report | run.as_of(utcnow()).as_dict()
+
+
+class Fresh(Generic[T]):
+    """A value that is asked for again once it is too old."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._asked_at: float | None = None
+
+    def value(self) -> T:
+        now = time.monotonic()
+        if self._asked_at is None or now - self._asked_at > FRESH_SECONDS:
+            self._asked_at, self._value = now, self._ask()
+        return self._value
