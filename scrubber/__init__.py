@@ -27,9 +27,9 @@ pipeline; every stage is a package or a module, and this is the map::
 ``cli.py`` is the program, ``process.py`` what a process has and runs with, ``service.py`` the
 daemon (run, wait, run again), ``signals.py`` and ``systemd.py`` how it is told and tells,
 ``steering.py`` and ``control.py`` how operators watch and steer it, through the state database
-or the admin API.  ``manage/`` is the program scrubber-manage.  ``config.py`` has every option,
-``units.py`` sizes and hours as operators write them, ``model.py`` the values that pass between
-stages, ``sql.py`` what all databases need.
+or the admin API.  ``manage/`` is the program scrubber-manage.  ``options.py`` has every option,
+``config.py`` reads them; ``units.py`` are sizes and hours as operators write them, ``model.py``
+the values that pass between stages, ``sql.py`` what all databases need.
 """
 
 __version__ = "0.1.0"

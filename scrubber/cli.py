@@ -16,6 +16,7 @@ from oslo_config import cfg
 
 from scrubber import config, errors, pool, service, signals, systemd
 from scrubber.model import Backlog
+from scrubber.options import ADMIN_SECTION, PROJECT
 from scrubber.planning.wakeups import Trigger
 from scrubber.process import Process
 from scrubber.reporting import text
@@ -137,7 +138,7 @@ def _main(process: Process, audit: AuditTrail) -> int:
 
     handlers = signals.Handlers(
         process.stop,
-        grace=lambda: conf[config.PROJECT].graceful_shutdown_timeout,
+        grace=lambda: conf[PROJECT].graceful_shutdown_timeout,
         reload=reload,
         run_now=run_now,
     )
@@ -200,7 +201,7 @@ def _daemon(process: Process) -> service.Daemon:
         changed=process.slots.changed,
         pauses=process.orders,
         look_out=lookout.look,
-        look_interval=lambda: conf[config.PROJECT].trigger_interval,
+        look_interval=lambda: conf[PROJECT].trigger_interval,
         on_report=lambda report: _print_if_json(conf, report),
     )
 
@@ -227,7 +228,7 @@ def _admin(
     process: Process, daemon: service.Daemon, audit: AuditTrail, line: Callable[[], str]
 ) -> "Server | None":
     """The admin API, if there is to be one."""
-    if process.conf[config.ADMIN_SECTION].listen is None:
+    if process.conf[ADMIN_SECTION].listen is None:
         return None
     # Only where it is served: it takes a while to import.
     from scrubber.admin.server import open_server
@@ -248,7 +249,7 @@ def _print_if_json(conf: cfg.ConfigOpts, report: Report) -> None:
 
 def _restore(process: Process, image: str) -> int:
     conf = process.conf
-    ours = conf[config.PROJECT]
+    ours = conf[PROJECT]
     if ours.source == registry.GLANCE_API:
         return _unmark(process, image)
     source = process.source = open_for_restore(conf, process.stop)

@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from scrubber import config, errors, pool
+from scrubber import errors, pool
 from scrubber.admin.control import Document
 from scrubber.admin.server import Server
 from scrubber.health import BOUNDS, Health
 from scrubber.model import Backlog
+from scrubber.options import PROJECT
 from scrubber.orders import StoreOrder
 from scrubber.planning.retry import Patience
 from scrubber.process import Process
@@ -198,7 +199,7 @@ class ProcessControl:
 
     @property
     def _patience(self) -> Patience:
-        ours = self._process.conf[config.PROJECT]
+        ours = self._process.conf[PROJECT]
         return Patience(ours.retry_base, ours.retry_cap, ours.retry_attempts)
 
     def _remembered(self, question: Callable[[StateDatabase], T]) -> T:

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from scrubber import config, errors, pool
 from scrubber.health import Healths
 from scrubber.model import Selection, Settled
+from scrubber.options import GLANCE_SECTION, PROJECT, STATE_SECTION
 from scrubber.orders import Orders
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 def settings(conf: cfg.ConfigOpts) -> Settings:
     """The options of a run as they are now."""
-    ours = conf[config.PROJECT]
+    ours = conf[PROJECT]
     return Settings(
         ages=Ages(conf.scrub_time, ours.removed_location_age),
         claim_lease=ours.claim_lease,
@@ -108,7 +109,7 @@ class Process:
         nothing: dict[str, datetime.datetime] = {}
         ends = self.state.ask(lambda state: Activity(state).last_ends(), nothing)
         self.totals.ended_at.update(ends)
-        if self.conf[config.GLANCE_SECTION].purge_cache and not self.conf.dry_run:
+        if self.conf[GLANCE_SECTION].purge_cache and not self.conf.dry_run:
             from scrubber.glance.caches import open_caches  # its libraries take long to import
 
             self._caches = open_caches(self.conf)
@@ -125,14 +126,14 @@ class Process:
             self.orders,
             doing,
             run_now,
-            history=lambda: self.conf[config.STATE_SECTION].run_history,
+            history=lambda: self.conf[STATE_SECTION].run_history,
         )
 
     def close(self) -> None:
         if self._steering is not None:
             self._steering.close()
         if self._caches is not None:
-            self._caches.close(seconds=self.conf[config.PROJECT].call_timeout)
+            self._caches.close(seconds=self.conf[PROJECT].call_timeout)
         self.stores.close()
         if self.state is not None:
             self.state.close()

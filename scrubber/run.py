@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options that a run reads while it goes on; see config.py for each."""
+    """The options that a run reads while it goes on; see options.py for each."""
 
     ages: Ages
     claim_lease: float

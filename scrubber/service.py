@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.config import PROJECT
 from scrubber.model import Backlog, Outcome
+from scrubber.options import PROJECT
 from scrubber.planning import wakeups
 from scrubber.planning.wakeups import LastRun, Schedule, Trigger, Triggers, Wakeup
 from scrubber.reporting import text

@@ -12,7 +12,7 @@ from scrubber import pool
 from scrubber.admin.address import Address
 from scrubber.admin.authorisation import TokenFile
 from scrubber.admin.control import Control
-from scrubber.config import ADMIN_SECTION
+from scrubber.options import ADMIN_SECTION
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from scrubber import errors, pool
 from scrubber.checks import clock, configuration, database, glance, pending, source, state, stores
 from scrubber.checks.finding import Finding, Severity, failure
 from scrubber.checks.site import Site
-from scrubber.config import PROJECT
+from scrubber.options import PROJECT
 
 
 @dataclass(frozen=True, slots=True)

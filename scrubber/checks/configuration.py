@@ -12,9 +12,9 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from scrubber import config
 from scrubber.checks.finding import Finding, ok, warning
 from scrubber.checks.site import Site
+from scrubber.options import GLANCE_SECTION, PROJECT, STORE_SECTION, list_opts
 from scrubber.stores.registry import DEFAULTS_SECTION
 
 _DEFAULT = "DEFAULT"
@@ -83,8 +83,8 @@ def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
 
 def own_sections() -> frozenset[str]:
     """Those of which all options are known here; [glance] also holds those of a login plugin."""
-    named = {section for section, _ in config.list_opts() if section}
-    return frozenset(named - {config.STORE_SECTION, config.GLANCE_SECTION})
+    named = {section for section, _ in list_opts() if section}
+    return frozenset(named - {STORE_SECTION, GLANCE_SECTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _stranger(
     elsewhere = [at for at in (_DEFAULT, "database", *sorted(own)) if name in known.get(at, ())]
     if section not in own:
         # The names in the others (timeout, connection) are anybody's.
-        elsewhere = [at for at in elsewhere if at == config.PROJECT]
+        elsewhere = [at for at in elsewhere if at == PROJECT]
     belongs = next(iter(elsewhere), None)
     if belongs is not None:
         yield Stranger(message, f"it belongs into section [{belongs}]")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scrubber import errors
 from scrubber.checks.finding import Finding, failure, ok, warning
 from scrubber.checks.site import Site
-from scrubber.config import PROJECT
+from scrubber.options import PROJECT
 from scrubber.reporting.text import counted
 from scrubber.stores.registry import GLANCE_API
 

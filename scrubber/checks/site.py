@@ -6,8 +6,8 @@ from functools import cached_property
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.config import PROJECT
 from scrubber.live import Canaries
+from scrubber.options import PROJECT
 from scrubber.sources.base import Source
 from scrubber.sources.database import DatabaseSource
 from scrubber.sources.engine import Engine

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from scrubber.checks.finding import Finding, ok
 from scrubber.checks.site import Site
-from scrubber.config import PROJECT
+from scrubber.options import PROJECT
 from scrubber.sources.opening import open_source
 from scrubber.stores import registry
 

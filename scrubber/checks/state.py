@@ -8,7 +8,7 @@ from pathlib import Path
 from scrubber import errors, sql
 from scrubber.checks.finding import Finding, failure, ok, warning
 from scrubber.checks.site import Site
-from scrubber.config import STATE_SECTION
+from scrubber.options import STATE_SECTION
 from scrubber.state.database import StateDatabase
 
 _OPTION = f"option connection in section [{STATE_SECTION}]"

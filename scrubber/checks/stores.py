@@ -15,10 +15,10 @@ from scrubber import errors, pool
 from scrubber.checks.finding import Finding, Severity, failure, ok, warning
 from scrubber.checks.reading import PAGE, Hasty, most_common
 from scrubber.checks.site import Site
-from scrubber.config import PROJECT, STORE_SECTION
 from scrubber.health import Health
 from scrubber.live import Canaries
 from scrubber.model import Location
+from scrubber.options import PROJECT, STORE_SECTION
 from scrubber.planning.proof import Proof
 from scrubber.reporting.text import counted
 from scrubber.sources.base import LiveLocation

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.config import GLANCE_SECTION
 from scrubber.glance.client import Glance
 from scrubber.glance.section import connect
 from scrubber.model import Settled
+from scrubber.options import GLANCE_SECTION
 
 LOG = logging.getLogger(__name__)
 

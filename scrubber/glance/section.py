@@ -11,8 +11,9 @@ from keystoneauth1 import session as keystone
 from oslo_config import cfg, types
 
 from scrubber import errors
-from scrubber.config import GLANCE_SECTION, PROJECT, check_section
+from scrubber.config import check_section
 from scrubber.glance.client import Glance, plain
+from scrubber.options import GLANCE_SECTION, PROJECT
 from scrubber.planning.retirement import Query
 
 #: So many connections are kept, if so many calls were made at once.

@@ -5,8 +5,9 @@ from typing import Any
 
 from oslo_config import cfg
 
-from scrubber import config, errors
+from scrubber import errors
 from scrubber.manage.invocation import DONE, Invocation, add_command, minutes, print_json
+from scrubber.options import PROJECT
 from scrubber.planning.retry import Patience
 from scrubber.reporting import text
 from scrubber.reporting.report import utcnow
@@ -59,7 +60,7 @@ def _parked(invocation: Invocation) -> int:
 
 
 def _patience(conf: cfg.ConfigOpts) -> Patience:
-    ours = conf[config.PROJECT]
+    ours = conf[PROJECT]
     return Patience(ours.retry_base, ours.retry_cap, ours.retry_attempts)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from scrubber import config, pool
+from scrubber import pool
 from scrubber.manage.invocation import DONE, Invocation, add_command, minutes, print_json
 from scrubber.model import Candidate
+from scrubber.options import PROJECT
 from scrubber.planning.due import Ages, due_at
 from scrubber.reporting import text
 from scrubber.sources.engine import Engine
@@ -56,7 +57,7 @@ def _restore(invocation: Invocation) -> int:
 
 def _pending(invocation: Invocation) -> int:
     conf, options = invocation.conf, invocation.options
-    ages = Ages(conf.scrub_time, conf[config.PROJECT].removed_location_age)
+    ages = Ages(conf.scrub_time, conf[PROJECT].removed_location_age)
     impatient = pool.Flag()
     impatient.set()  # somebody waits: a server that is down is said at once
     with closing(Engine(conf.database, impatient)) as engine:

@@ -12,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 
 from scrubber import config, errors, pool
+from scrubber.options import STATE_SECTION
 from scrubber.state.database import StateDatabase
 
 DONE, COULD_NOT = 0, 1
@@ -42,11 +43,10 @@ class Invocation:
 
         :raises StateUnavailable: there is none, or it cannot be used.
         """
-        connection = self.conf[config.STATE_SECTION].connection
+        connection = self.conf[STATE_SECTION].connection
         if not connection:
             raise errors.StateUnavailable(
-                f"option connection in section [{config.STATE_SECTION}] is empty: nothing is "
-                "remembered"
+                f"option connection in section [{STATE_SECTION}] is empty: nothing is remembered"
             )
         impatient = pool.Flag()
         impatient.set()  # somebody waits: a server that is down is said at once

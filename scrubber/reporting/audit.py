@@ -15,8 +15,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from scrubber.config import PROJECT
 from scrubber.model import Settled
+from scrubber.options import PROJECT
 
 LOG = logging.getLogger(__name__)
 

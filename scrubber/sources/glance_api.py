@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.config import GLANCE_SECTION
 from scrubber.glance.client import HIDDEN, ONLY_STORE, Copy, Glance, MarkerLost
 from scrubber.glance.section import connect
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
+from scrubber.options import GLANCE_SECTION
 from scrubber.planning.retirement import ApiImage, Query, obstacle
 from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
 

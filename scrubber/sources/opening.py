@@ -9,7 +9,7 @@ from stevedore.driver import DriverManager
 from stevedore.extension import ExtensionManager
 
 from scrubber import errors, pool
-from scrubber.config import PROJECT
+from scrubber.options import PROJECT
 from scrubber.sources.base import Source
 from scrubber.sources.database import DatabaseSource
 from scrubber.sources.engine import Engine

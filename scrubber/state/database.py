@@ -16,7 +16,8 @@ from sqlalchemy import DateTime, Insert, Table, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL, Connection
 
-from scrubber import config, errors, pool, sql
+from scrubber import errors, pool, sql
+from scrubber.options import STATE_SECTION
 from scrubber.state import versions
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class StateDatabase(sql.Database):
         create: bool = True,
         migrations: Path = versions.MIGRATIONS,
     ) -> None:
-        url = sql.database_url(connection, config.STATE_SECTION, "give a URL")
+        url = sql.database_url(connection, STATE_SECTION, "give a URL")
         path = _path(url)
         self.title = f"state database {path or _without_secrets(url)}"
         if path:
@@ -71,7 +72,7 @@ class StateDatabase(sql.Database):
             url = url.update_query_dict({"charset": "utf8mb4"})
         # Retries are ours: oslo.db's own would hold up the first call for minutes.
         engine = engines.create_engine(url, max_retries=0, mysql_sql_mode="TRADITIONAL")
-        super().__init__(engine, config.STATE_SECTION, stop)
+        super().__init__(engine, STATE_SECTION, stop)
         try:
             self.connect()
             versions.bring_up_to_date(self, create, migrations)

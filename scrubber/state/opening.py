@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from oslo_config import cfg
 
-from scrubber import config, errors, pool
+from scrubber import errors, pool
+from scrubber.options import STATE_SECTION
 from scrubber.state.base import Entry, Key, Ledger
 from scrubber.state.database import StateDatabase
 
@@ -32,9 +33,9 @@ def open_state(
     :raises ConfigError: the URL cannot be used.
     :raises StateUnavailable: the database cannot be used, and it is required.
     """
-    options = conf[config.STATE_SECTION]
+    options = conf[STATE_SECTION]
     connection: str = options.connection
-    where = f"option connection in section [{config.STATE_SECTION}] is empty"
+    where = f"option connection in section [{STATE_SECTION}] is empty"
     if not connection and options.required:
         raise errors.ConfigError(f"{where}, and the state database is required")
 
@@ -121,7 +122,7 @@ class Reopening(Generic[C]):
             LOG.warning(
                 "Scrubbing goes on without a memory of what failed: %s (section [%s])",
                 problem,
-                config.STATE_SECTION,
+                STATE_SECTION,
             )
 
     def _found(self) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from oslo_config import cfg
 
 from scrubber import errors
-from scrubber.config import GLANCE_SECTION
 from scrubber.glance import section
 from scrubber.glance.client import ONLY_STORE, Copy, Glance
 from scrubber.model import Answer, Answers, Deleted, Found, Location, Look, Looks, Requested, Target
+from scrubber.options import GLANCE_SECTION
 from scrubber.planning.due import HALF_DELETED_AGE
 from scrubber.planning.retirement import ApiImage, obstacle
 from scrubber.stores import base, registry

@@ -11,8 +11,9 @@ from stevedore.driver import DriverManager
 from stevedore.extension import ExtensionManager
 
 from scrubber import errors
-from scrubber.config import PROJECT, STORE_SECTION, check_section
+from scrubber.config import check_section
 from scrubber.model import Location
+from scrubber.options import PROJECT, STORE_SECTION
 from scrubber.stores import base, uri
 
 LOG = logging.getLogger(__name__)

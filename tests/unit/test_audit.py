@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scrubber import config
 from scrubber.model import Outcome, Settled
+from scrubber.options import SCRUBBER_OPTS
 from scrubber.reporting import audit
 from scrubber.reporting.announcing import Announcer
 from scrubber.reporting.audit import AuditFile, AuditTrail, audit_line, open_trail
@@ -269,7 +270,7 @@ def test_the_default_needs_its_directory_and_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     default = tmp_path / "scrubber" / "audit.log"
-    option = next(opt for opt in config.SCRUBBER_OPTS if opt.name == "audit_file")
+    option = next(opt for opt in SCRUBBER_OPTS if opt.name == "audit_file")
     monkeypatch.setattr(option, "default", str(default))
     opened(tmp_path, is_daemon=False).close()
     assert caplog.text == ""

@@ -7,6 +7,16 @@ import pytest
 from oslo_config import cfg
 
 from scrubber import config, errors
+from scrubber.options import (
+    ADMIN_OPTS,
+    CLI_OPTS,
+    GLANCE_OPTS,
+    GLANCE_STORE_OPTS,
+    SCRUBBER_OPTS,
+    STATE_OPTS,
+    UPSTREAM_OPTS,
+    list_opts,
+)
 from scrubber.stores import registry
 
 GLANCE_SCRUBBER_CONF = """
@@ -284,13 +294,13 @@ IMMUTABLE = {
 
 def test_every_option_can_be_reloaded_or_has_a_reason_not_to() -> None:
     options = [
-        *config.UPSTREAM_OPTS,
-        *config.CLI_OPTS,
-        *config.SCRUBBER_OPTS,
-        *config.STATE_OPTS,
-        *config.ADMIN_OPTS,
-        *config.GLANCE_OPTS,
-        *config.GLANCE_STORE_OPTS,
+        *UPSTREAM_OPTS,
+        *CLI_OPTS,
+        *SCRUBBER_OPTS,
+        *STATE_OPTS,
+        *ADMIN_OPTS,
+        *GLANCE_OPTS,
+        *GLANCE_STORE_OPTS,
     ]
     assert {opt.name for opt in options if not opt.mutable} == set(IMMUTABLE)
 
@@ -339,10 +349,10 @@ def test_a_changed_option_takes_effect(
 
 def test_every_mutable_option_is_among_those_that_are_reloaded_here() -> None:
     options = [
-        *config.UPSTREAM_OPTS,
-        *config.CLI_OPTS,
-        *config.SCRUBBER_OPTS,
-        *config.STATE_OPTS,
+        *UPSTREAM_OPTS,
+        *CLI_OPTS,
+        *SCRUBBER_OPTS,
+        *STATE_OPTS,
     ]
     mutable = {opt.name for opt in options if opt.mutable}
     assert mutable == {option for _, option, _, _ in RELOADS}
@@ -423,15 +433,15 @@ def test_the_command_line_still_counts_after_a_reload(tmp_path: Path) -> None:
 
 
 def test_the_sample_holds_every_option_that_belongs_into_a_file() -> None:
-    listed = {opt.name for _, opts in config.list_opts() for opt in opts}
+    listed = {opt.name for _, opts in list_opts() for opt in opts}
     of_the_command_line = {
-        opt.name for opt in config.CLI_OPTS if IMMUTABLE[opt.name] == "of the command line"
+        opt.name for opt in CLI_OPTS if IMMUTABLE[opt.name] == "of the command line"
     }
     every = {*IMMUTABLE, *(option for _, option, _, _ in RELOADS)}
     assert listed == every - of_the_command_line
 
 
 def test_every_option_has_a_help_text_and_no_other_sections_are_claimed() -> None:
-    sections = {section for section, _ in config.list_opts()}
+    sections = {section for section, _ in list_opts()}
     assert sections == {None, "scrubber", "state", "admin", "glance", "glance_store"}
-    assert all(opt.help for _, opts in config.list_opts() for opt in opts)
+    assert all(opt.help for _, opts in list_opts() for opt in opts)

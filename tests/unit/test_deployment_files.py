@@ -14,6 +14,7 @@ import yaml
 
 from scrubber import __version__, config
 from scrubber.admin.application import description
+from scrubber.options import SCRUBBER_OPTS, list_opts
 
 ETC = Path(__file__).parents[2] / "etc"
 UNITS = ["scrubber.service", "scrubber@.service"]
@@ -35,13 +36,13 @@ def assert_option(variable: str, value: str) -> None:
     """Such an environment variable sets an option."""
     found = re.fullmatch(r"OS_(\w+)__(\w+)", variable)
     assert found, variable
-    (options,) = [opts for section, opts in config.list_opts() if section == found[1].lower()]
+    (options,) = [opts for section, opts in list_opts() if section == found[1].lower()]
     (option,) = [opt for opt in options if opt.dest == found[2].lower()]
     option.type(value)
 
 
 def default(option: str) -> Any:
-    (found,) = [opt for opt in config.SCRUBBER_OPTS if opt.dest == option]
+    (found,) = [opt for opt in SCRUBBER_OPTS if opt.dest == option]
     return found.default
 
 

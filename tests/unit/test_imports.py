@@ -48,30 +48,22 @@ ROOMS = [
     ("scrubber.planning", {"scrubber.model", "scrubber.errors"}),
     ("scrubber.reporting.report", {"scrubber.model"}),
     # Metrics tell the version, the audit trail has an option.
-    ("scrubber.reporting", {"scrubber", "scrubber.config", "scrubber.model"}),
+    ("scrubber.reporting", {"scrubber", "scrubber.config", "scrubber.options", "scrubber.model"}),
     ("scrubber.admin.address", set()),
     (
         "scrubber.admin",
         {
             "scrubber.config",
+            "scrubber.options",
             "scrubber.errors",
             "scrubber.orders",
             "scrubber.pool",
             "scrubber.reporting",
         },
     ),
-    (
-        "scrubber.config",
-        {
-            "scrubber",
-            # Pure, as the units: what an address looks like.
-            "scrubber.admin.address",
-            "scrubber.arguments",
-            "scrubber.errors",
-            "scrubber.units",
-        },
-    ),
-    # Pure: what the options become.
+    ("scrubber.config", {"scrubber", "scrubber.arguments", "scrubber.errors", "scrubber.options"}),
+    # Pure: what the options become, and what an address looks like.
+    ("scrubber.options", {"scrubber", "scrubber.admin.address", "scrubber.units"}),
     ("scrubber.units", {"scrubber.planning.wakeups"}),
     ("scrubber.systemd", {"scrubber.pool"}),
     ("scrubber.arguments", set()),
@@ -81,6 +73,7 @@ ROOMS = [
         {
             "scrubber.errors",
             "scrubber.config",
+            "scrubber.options",
             "scrubber.pool",
             "scrubber.sql",
             # Pure: what is remembered of a failure, and what an operator may order.
@@ -95,6 +88,7 @@ ROOMS = [
             "scrubber.model",
             "scrubber.errors",
             "scrubber.config",
+            "scrubber.options",
             "scrubber.pool",
             "scrubber.units",
             # One driver deletes through Glance, by rules that are pure.
@@ -108,6 +102,7 @@ ROOMS = [
         {
             "scrubber.errors",
             "scrubber.config",
+            "scrubber.options",
             "scrubber.model",
             "scrubber.planning.retirement",
             "scrubber.pool",
@@ -121,6 +116,7 @@ ROOMS = [
             "scrubber.model",
             "scrubber.errors",
             "scrubber.config",
+            "scrubber.options",
             "scrubber.pool",
             "scrubber.sql",
             # Pure: which kind a row is; and what a URL looks like.
@@ -147,6 +143,7 @@ ROOMS = [
             "scrubber.checks.command",
             "scrubber.cli",
             "scrubber.config",
+            "scrubber.options",
             "scrubber.errors",
             "scrubber.model",
             "scrubber.orders",
@@ -165,6 +162,7 @@ ROOMS = [
         "scrubber.checks",
         {
             "scrubber.config",
+            "scrubber.options",
             "scrubber.errors",
             "scrubber.glance",
             "scrubber.health",
