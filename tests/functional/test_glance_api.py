@@ -9,7 +9,6 @@ import pytest
 from functional import program
 from functional.conftest import NewCloud, with_live_images
 from functional.glance_api import TAG, ApiOnly
-from lab import accidents
 from lab.glance_proxy import MEMBER, GlanceProxy, Reply
 from lab.processes import wait_until
 
@@ -245,7 +244,7 @@ def test_bytes_count_as_freed_only_where_the_configuration_says_so(api: ApiOnly)
 def test_a_half_deleted_image_is_deleted_to_its_end(new_api: Callable[..., ApiOnly]) -> None:
     api = new_api()
     image = api.cloud.upload("fast")
-    accidents.half_delete(api.cloud.glance, image)
+    api.cloud.staging.crash_before_destroy(image_id=image)
     assert api.scrub().outcomes == {}, "it may still be at work"
     api.cloud.age(image, 3601)
     result = api.scrub()
