@@ -77,7 +77,7 @@ class Process:
         pool.native_threads(conf.scrub_pool_size * len(self.stores.drivers))
         self.healths = Healths()
         self.orders = Orders(self.slots.changed.ring)
-        self.totals = Totals(self.stores.names)
+        self.totals = Totals(lambda: self.stores.names)
         self.run: Run | None = None
         self.last: Report | None = None
         self.source: Source | None = None

@@ -2,7 +2,7 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from scrubber.reporting.report import Report, Tally
 
@@ -13,15 +13,16 @@ NO_STORE = "unknown"
 class Totals:
     """The finished runs, and the one that goes on; it costs nothing while a run does its work.
 
-    :param stores: the configured ones; the rows of Glance's tables can name any.
+    :param stores: those that are known now; the rows of Glance's tables can name any.
     :ivar runs: how many ended, by status.
     :ivar ended_at: when the last one of each status did, naive UTC.
     """
 
-    def __init__(self, stores: Iterable[str]) -> None:
+    def __init__(self, stores: Callable[[], Iterable[str]]) -> None:
         self.runs: Counter[str] = Counter()
         self.ended_at: dict[str, datetime.datetime] = {}
-        self._stores = {store: Tally() for store in stores}
+        self._known = stores
+        self._stores: dict[str, Tally] = {}
         self._images = 0
         self._alarms = 0
         self._present: Report | None = None
@@ -56,10 +57,11 @@ class Totals:
 
     @property
     def stores(self) -> dict[str, Tally]:
-        """By configured store, and ``NO_STORE`` for all others, if there was any."""
-        sums = {store: _sum([tally]) for store, tally in self._stores.items()}
+        """By known store, and ``NO_STORE`` for all others, if there was any."""
+        sums = {store: Tally() for store in self._known()}
+        sums.update((store, _sum([tally])) for store, tally in self._stores.items())
         for store, tally in (self._present.stores if self._present else {}).items():
-            name = store if store in self._stores else NO_STORE
+            name = store if store in sums else NO_STORE
             sums[name] = _sum([sums.get(name, Tally()), tally])
         return sums
 

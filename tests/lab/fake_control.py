@@ -123,7 +123,7 @@ def a_report(locations: dict[tuple[str, Outcome], int] | None = None, **attribut
 
 def a_reading() -> Reading:
     """One in which every metric has a value."""
-    totals = Totals(["fast", "slow"])
+    totals = Totals(lambda: ["fast", "slow"])
     totals.begin(a_report({("fast", Outcome.DELETED): 7}))
     report = a_report({("fast", Outcome.DELETED): 2, ("gone", Outcome.EXTERNAL): 1})
     totals.end()

@@ -35,14 +35,14 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 
 
 def a_quiet_reading(totals: Totals | None = None) -> Reading:
-    return Reading(totals or Totals(["fast"]), {"fast": StoreReading()})
+    return Reading(totals or Totals(lambda: ["fast"]), {"fast": StoreReading()})
 
 
 # Totals -------------------------------------------------------------------------------------
 
 
 def test_the_run_that_goes_on_counts_and_is_counted_once() -> None:
-    totals = Totals(["fast"])
+    totals = Totals(lambda: ["fast"])
     report = a_report({("fast", Outcome.DELETED): 2})
     totals.begin(report)
     assert totals.running
@@ -58,7 +58,7 @@ def test_the_run_that_goes_on_counts_and_is_counted_once() -> None:
 
 
 def test_looking_changes_no_report_and_no_sum() -> None:
-    totals = Totals(["fast"])
+    totals = Totals(lambda: ["fast"])
     report = a_report({("fast", Outcome.DELETED): 2})
     totals.begin(report)
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_looking_changes_no_report_and_no_sum() -> None:
 
 
 def test_images_bytes_and_alarms_are_summed_over_runs() -> None:
-    totals = Totals(["fast"])
+    totals = Totals(lambda: ["fast"])
     for _ in range(2):
         report = a_report(alarms=["look"])
         report.total.images_scrubbed = 3
@@ -94,7 +94,7 @@ def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_from_utc")
 def test_a_failed_run_leaves_the_time_of_the_last_good_one() -> None:
-    totals = Totals([])
+    totals = Totals(list)
     good, bad = a_report(), a_report(failure="no database")
     for report in (good, bad):
         totals.begin(report)
@@ -109,7 +109,7 @@ def test_a_failed_run_leaves_the_time_of_the_last_good_one() -> None:
 
 
 def test_names_of_stores_that_only_tables_know_make_no_new_series() -> None:
-    totals = Totals(["fast"])
+    totals = Totals(lambda: ["fast"])
     for number in range(100):
         totals.begin(a_report({(f"x{number}", Outcome.EXTERNAL): 1}))
         totals.end()
@@ -181,7 +181,7 @@ def test_an_empty_backlog_has_no_age() -> None:
 
 def test_a_name_cannot_forge_a_sample() -> None:
     evil = 'a"} 1\nscrubber_evil{x="\\'
-    totals = Totals([evil])
+    totals = Totals(lambda: [evil])
     samples = scrape(Reading(totals, {evil: StoreReading()}))
     assert value(samples, "scrubber_store_paused", store=evil) == 0
     assert not [name for name, _ in samples if name == "scrubber_evil"]
