@@ -158,10 +158,12 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
             value = conf[name]
         except (cfg.Error, ValueError) as bad:
             raise _bad_value(conf, name, None, bad) from None
-        if value is None and name in _NEEDED:
+        if value is None and name in _NEEDED[None]:
             raise _bad_value(conf, name, None, ValueError("it has no value"))
         if isinstance(value, cfg.ConfigOpts.GroupAttr):
             check_section(conf, name)
+    if conf.restore == "" and on_command_line(conf, "restore"):
+        raise errors.ConfigError("--restore needs the id of an image")
     scrubber = conf[PROJECT]
     if scrubber.call_timeout >= scrubber.claim_lease:
         raise errors.ConfigError(
@@ -177,9 +179,16 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
 
 
 #: An empty number is None to oslo.config, whatever the default is.
-_NEEDED = frozenset(
-    opt.dest for opt in [*UPSTREAM_OPTS, *CLI_OPTS, *SCRUBBER_OPTS] if opt.default is not None
-)
+_NEEDED = {
+    section: frozenset(opt.dest for opt in options if opt.default is not None)
+    for section, options in (
+        (None, [*UPSTREAM_OPTS, *CLI_OPTS]),
+        (PROJECT, SCRUBBER_OPTS),
+        (STATE_SECTION, STATE_OPTS),
+        # Empty means nowhere.
+        (ADMIN_SECTION, [opt for opt in ADMIN_OPTS if opt.name != "listen"]),
+    )
+}
 
 
 def check_section(
@@ -195,7 +204,7 @@ def check_section(
             value = conf[section][name]
         except (cfg.Error, ValueError) as bad:
             raise _bad_value(conf, name, section, bad, name in secret) from None
-        if value is None and section == PROJECT and name in _NEEDED:
+        if value is None and name in _NEEDED.get(section, ()):
             raise _bad_value(conf, name, section, ValueError("it has no value"))
 
 

@@ -122,17 +122,19 @@ class Dispatcher:
         :param only: the stores that are asked about; without them a store that is held up
             counts for nothing, since it must not hold up the others.
         """
-        while not self._has_room(page_size, lease, only) and not self.ending:
+        while not self.has_room(page_size, lease, only) and not self.ending:
             self._slots.changed.wait(self._next_moment())
 
-    def _has_room(self, page_size: int, lease: float, only: frozenset[str] | None) -> bool:
+    def has_room(self, page_size: int, lease: float, only: frozenset[str] | None) -> bool:
+        """Whether there is too little work; of one of these stores, if some are named."""
         now = time.monotonic()
         if only is None:
             waiting = (len(store.queue) for store in self._stores if not store.is_held_up(now))
             return sum(waiting) < page_size
-        asked = [store for store in self._stores if store.name in only]
-        return not asked or any(
-            len(store.queue) < store.room(page_size, lease) / 2 for store in asked
+        known = {store.name: store for store in self._stores}
+        return any(
+            name not in known or len(known[name].queue) < known[name].room(page_size, lease) / 2
+            for name in only
         )
 
     def drain(self) -> None:
@@ -278,7 +280,11 @@ class Dispatcher:
 
     def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
         """Look, where deletes do not tell, then delete."""
-        unseen = self._unseen(store, batch)
+        try:
+            unseen = self._unseen(store, batch)
+        except errors.Unanswered as unanswered:
+            # It was only looked at: nothing of it goes when the call goes on.
+            raise errors.Unavailable(str(unanswered)) from None
         seen = [entry for entry in batch if entry[1].location.id not in unseen]
         timed = self._ask_to_delete(store, seen)
         answers = iter(timed.answers)

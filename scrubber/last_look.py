@@ -14,7 +14,8 @@ from scrubber.work import LOST, Job, Piece, StoreState, Verdict
 class LastLook:
     """Looks at rows, live references and, where names or times are in doubt, at objects.
 
-    :param state_of: the store that holds a location, None if there is none.
+    :param state_of: the store that holds a location, None if there is none; Unavailable if the
+        run ends before that is known.
     :param send_within: seconds after a claim in which its locations may be sent.
     """
 

@@ -10,6 +10,9 @@ from scrubber.admin import address
 
 PROJECT = "scrubber"
 
+#: Seconds.
+_DAY, _YEAR = 86_400, 366 * 86_400
+
 UPSTREAM_OPTS = [
     cfg.IntOpt(
         "scrub_time",
@@ -116,6 +119,7 @@ SCRUBBER_OPTS = [
         "claim_lease",
         default=300,
         min=10,
+        max=_DAY,
         mutable=True,
         help="Seconds after which another scrubber may take over what this one claimed and does "
         "not renew. Short: a dead scrubber's work is taken over soon. Long: more patience with a "
@@ -125,6 +129,7 @@ SCRUBBER_OPTS = [
         "call_timeout",
         default=60,
         min=1,
+        max=_DAY,
         mutable=True,
         help="The longest that one store call is expected to take, in seconds; nothing is sent "
         "when less than that is left of a claim. Less than claim_lease.",
@@ -158,6 +163,7 @@ SCRUBBER_OPTS = [
         "retry_base",
         default=30,
         min=1,
+        max=10 * _YEAR,
         mutable=True,
         help="Seconds after which a location that could not be deleted is tried again, at the "
         "latest; doubled by each further failure.",
@@ -166,6 +172,7 @@ SCRUBBER_OPTS = [
         "retry_cap",
         default=21600,
         min=1,
+        max=10 * _YEAR,
         mutable=True,
         help="The most that retry_base grows to, in seconds.",
     ),
@@ -242,6 +249,7 @@ SCRUBBER_OPTS = [
         "trigger_interval",
         default=60,
         min=1,
+        max=_DAY,
         mutable=True,
         help="Seconds between two looks whether one of these, or scrub_free_space of a store, is "
         "reached. A look is a query on the images table, and none is made while no trigger is set.",
@@ -259,6 +267,7 @@ SCRUBBER_OPTS = [
         "graceful_shutdown_timeout",
         default=60,
         min=0,
+        max=_DAY,
         mutable=True,
         help="Seconds that calls in flight are given to end after SIGTERM or SIGINT; then scrubber "
         "leaves, and what was in flight is done again later. 0 waits for ever.",
@@ -284,6 +293,7 @@ STATE_OPTS = [
         "run_history",
         default=30 * 24 * 3600,
         min=0,
+        max=10 * _YEAR,
         mutable=True,
         help="Seconds for which the reports of runs are kept; 30 days. 0 keeps none once the next "
         "run began.",
@@ -318,6 +328,7 @@ ADMIN_OPTS = [
         "timeout",
         default=10,
         min=1,
+        max=3600,
         help="Seconds after which a client of the admin API is hung up on, whatever it does.",
     ),
 ]

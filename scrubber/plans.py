@@ -63,6 +63,7 @@ class Planner:
 
     :param orders: what operators have ordered of the stores.
     :param accept_missing: stores that are believed without proof.
+    :param is_ending: whether the run is to end.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Planner:
         orders: Orders,
         selection: Selection,
         accept_missing: frozenset[str],
+        is_ending: Callable[[], bool],
         call_timeout: Callable[[], float],
     ) -> None:
         self._stores = stores
@@ -86,6 +88,7 @@ class Planner:
         self._orders = orders
         self._selection = selection
         self._accept_missing = accept_missing
+        self._is_ending = is_ending
         self._call_timeout = call_timeout
         #: Of each store that this run has met, by its name.
         self.states: dict[str, StoreState] = {}
@@ -142,12 +145,20 @@ class Planner:
     # Stores ---------------------------------------------------------------------------
 
     def state_of(self, location: Location) -> StoreState | None:
-        """The state of the store that holds it, once that is known; None without such a store."""
+        """The state of the store that holds it, once that is known.
+
+        None without such a store.
+
+        :raises Unavailable: the run ends before it has proved itself.
+        """
         try:
             state = self._state(self._stores.holder(location))
         except errors.StoreError:
             return None
-        state.wait_for_proof()
+        while state.proving and not self._is_ending():
+            state.wait_for_proof(PROOF_SECONDS)
+        if state.proving:
+            raise errors.Unavailable(f"the run ends before store {state.name} has proved itself")
         return state
 
     def _state(self, driver: base.Driver) -> StoreState:

@@ -89,7 +89,8 @@ class Run:
         self._names = Names(
             stores,
             healths.of,
-            why_paused=obeyed.why_paused,
+            is_paused=lambda store: obeyed.of(store).paused,
+            is_ending=lambda: self._dispatcher.ending,
             call_timeout=lambda: settings().call_timeout,
         )
         self._live = LiveReferences(
@@ -108,6 +109,7 @@ class Run:
             orders=obeyed,
             selection=selection,
             accept_missing=accept_missing,
+            is_ending=lambda: self._dispatcher.ending,
             call_timeout=lambda: settings().call_timeout,
         )
         self._recorder = Recorder(
@@ -162,6 +164,8 @@ class Run:
         finally:
             self._dispatcher.close()
             self._recorder.close()
+            for state in self._planner.states.values():
+                state.wait_for_proof(PROOF_SECONDS)  # so that no driver is closed in mid-call
         if external := self.report.total.locations[Outcome.EXTERNAL]:
             LOG.warning("There was nothing to delete of %d locations on web servers.", external)
         self._report_stores()
@@ -189,14 +193,14 @@ class Run:
         self.report.paused_stores = [
             store for store in self._stores.names if self._orders.of(store).paused
         ]
-        for state in self._planner.states.values():
+        states = self._planner.states.values()
+        self.report.stopped_stores = {at.name: at.stopped for at in states if at.stopped}
+        for state in states:
             self.report.paces[state.name] = Pace(
                 errors=dict(state.errors),
                 limit=state.health.limit.allowed,
                 asked_again_in=state.asked_again_in,
             )
-            if state.stopped:
-                self.report.stopped_stores[state.name] = state.stopped
 
     def _scan(self, only: frozenset[str] | None) -> frozenset[str]:
         """Read all candidates once, and start what can be done for them.
@@ -209,11 +213,13 @@ class Run:
         stopped = {name for name in only or () if self._planner.states[name].stopped}
         for page in self._due_pages(is_first=only is None):
             self._names.ask()
+            if self._dispatcher.ending:
+                break
             self._live.load(self._settings().page_size)
             self._troubles.recall(page)
             plans = [self._planner.plan(candidate) for candidate in page]
             if only is not None:
-                plans = [plan for plan in plans if self._is_open(plan, only)]
+                plans = [plan for plan in plans if self._is_open(plan)]
             # What is left for a store that stops in mid-scan is reported whole, by the next one.
             proving = [plan.proving_stores for plan in plans]  # also if it has ended in mid-page
             later = (only or frozenset()).union(postponed, *proving) - stopped
@@ -234,19 +240,21 @@ class Run:
 
         A scan reads the rows of all other stores too.
         """
-        states = [self._planner.states[name] for name in stores]
-        while all(state.proving for state in states) and not self._dispatcher.ending:
-            states[0].wait_for_proof(PROOF_SECONDS)
+        proving = [at for name in stores if (at := self._planner.states[name]).proving]
+        others = stores - {state.name for state in proving}
         settings = self._settings()
-        self._dispatcher.wait_for_room(settings.page_size, settings.claim_lease, stores)
+        while not self._dispatcher.ending:
+            if not all(state.proving for state in proving):
+                return
+            if self._dispatcher.has_room(settings.page_size, settings.claim_lease, others):
+                return
+            self._slots.changed.wait(PROOF_SECONDS)
 
-    def _is_open(self, plan: Plan, postponed: frozenset[str]) -> bool:
+    def _is_open(self, plan: Plan) -> bool:
         """Whether an earlier scan has not dealt with it: it was postponed, or is new."""
         locations = plan.candidate.locations
-        if any(at.id in self._tried or self._recorder.holds(at) for at in locations):
-            return False
-        waits = self._planner.stopped_stores(plan) & postponed or plan.proving_stores
-        return bool(plan.pieces or waits)
+        settled = any(at.id in self._tried or self._recorder.holds(at) for at in locations)
+        return bool(locations) and not settled
 
     def _abort(self, failure: Exception) -> None:
         self._dispatcher.abort(failure)
@@ -324,6 +332,7 @@ class Run:
             outcome, reason = left.verdict.outcome, left.verdict.reason
             assert outcome is not None
             self.report.record(plan.candidate, left.location, left.store, outcome, reason)
+            self._tried.add(left.location.id)
             if outcome is Outcome.REFUSED:
                 self._troubles.refused(plan.candidate, left.location, left.store, reason)
         if plan.candidate.obstacle and not plan.candidate.locations:

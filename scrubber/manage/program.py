@@ -13,6 +13,8 @@ from scrubber.manage import activity, failures, images, orders
 from scrubber.manage.invocation import COULD_NOT, Invocation
 from scrubber.reporting import text
 
+LOG = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str]) -> int:
     """Do what the command line says; returns the exit status.
@@ -25,7 +27,10 @@ def main(argv: Sequence[str]) -> int:
     # What goes wrong is raised here, and said in one line.
     logging.basicConfig(handlers=[logging.NullHandler()])
     files, words = arguments.files_and_flags(argv)
-    options = _parser().parse_args(words)
+    parser = _parser()
+    options = parser.parse_args(words)
+    if any(not _is_text(word) for word in words):
+        parser.error("what is no UTF-8 text is the name of nothing")
     try:
         status: int = options.command(Invocation(files, options))
         print(end="", flush=True)  # a full disk may show only now
@@ -36,8 +41,20 @@ def main(argv: Sequence[str]) -> int:
         message = str(error)
     except KeyboardInterrupt:
         message = "interrupted"
+    except Exception as defect:
+        LOG.exception("A defect in scrubber-manage")
+        message = f"a defect in scrubber-manage: {type(defect).__name__}: {defect}"
     _could_not(message, options.format)
     return COULD_NOT
+
+
+def _is_text(word: str) -> bool:
+    """Whether it was UTF-8; what was not holds surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

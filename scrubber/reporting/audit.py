@@ -104,7 +104,8 @@ class AuditFile(logging.handlers.WatchedFileHandler):
         super().__init__(path)
 
     def _open(self) -> Any:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # Without O_NONBLOCK a pipe that nobody reads would be waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         return os.fdopen(os.open(self.baseFilename, flags, _MODE), "ab", buffering=0)
 
     def emit(self, record: logging.LogRecord) -> None:

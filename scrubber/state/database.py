@@ -22,6 +22,10 @@ from scrubber.state import versions
 
 T = TypeVar("T")
 
+#: A server that takes connections and says nothing is given up after so long: nobody waits for
+#: what is remembered.
+HANG_SECONDS = 15.0
+
 #: A moment in naive UTC, to the microsecond.
 MOMENT = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
@@ -93,7 +97,9 @@ class StateDatabase(sql.Database):
 
     def _transaction(self, work: Callable[[Connection], T], write: bool) -> T:
         try:
-            return super()._transaction(work, write)
+            return pool.within(HANG_SECONDS, super()._transaction, work, write)
+        except TimeoutError as late:
+            raise errors.StateUnavailable(f"{self.title} does not answer: {late}") from None
         except errors.StateUnavailable as problem:
             said = str(problem).removeprefix(self.title)
             advice = next((f": {todo}" for word, todo in _ADVICE.items() if word in said), "")

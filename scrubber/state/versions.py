@@ -15,7 +15,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 VERSION = Table("scrubber_version", MetaData(), Column("version_num", String(32)))
 
 #: So long another process's migration is waited for.
-_LOCK_SECONDS = 30
+_LOCK_SECONDS = 10
 _LOCK_NAME = "scrubber_state"
 _LOCK_NUMBER = 0x7363727562626572  # PostgreSQL's locks have numbers: "scrubber"
 

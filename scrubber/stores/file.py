@@ -115,7 +115,8 @@ class FileDriver(base.Driver):
 
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         # A known directory is not asked for again: its file system may hang.
-        parents = {name: root.real for root in self._roots for name in (root.path, root.real)}
+        resolved = [root for root in self._roots if root.resolved]
+        parents = {name: root.real for root in resolved for name in (root.path, root.real)}
         return [self._readings(url, parents) for url in urls]
 
     def _readings(self, url: str, parents: dict[str, str]) -> Iterable[str]:
@@ -160,10 +161,10 @@ class FileDriver(base.Driver):
         rest: errors.StoreError = errors.NotSent("not sent")
         with _Opened() as opened:
             for target in targets:
-                if not proceed():
-                    break
                 try:
-                    answers.append(self._delete(target, opened))
+                    answers.append(self._delete(target, opened, proceed))
+                except errors.NotSent:
+                    break
                 except errors.Unavailable as unavailable:
                     rest = unavailable
                     break
@@ -171,14 +172,18 @@ class FileDriver(base.Driver):
                 opened.sync()
         return answers + [rest] * (len(targets) - len(answers))
 
-    def _delete(self, target: Target, opened: "_Opened") -> Answer:
+    def _delete(self, target: Target, opened: "_Opened", proceed: Callable[[], bool]) -> Answer:
+        """:raises NotSent: it was not to go on."""
         try:
             with self._parent(target, opened) as (directory, name):
                 status = _regular_file(name, directory)
+                # As late as can be: all that comes before may have hung for hours.
+                if not proceed():
+                    raise errors.NotSent("not sent")
                 os.unlink(name, dir_fd=directory)
                 if directory not in opened:
                     _sync(directory)
-        except errors.Unavailable:
+        except (errors.NotSent, errors.Unavailable):
             raise
         except errors.StoreError as error:
             return error
@@ -217,6 +222,7 @@ class _Root:
     def __init__(self, path: str) -> None:
         self.path = _normal(path)
         self.real = self.path
+        self.resolved = False
         self.holds_something = False
         self._linked: set[str] = set()
         self._probed: os.stat_result | None = None
@@ -228,7 +234,10 @@ class _Root:
         return None
 
     def resolve(self) -> None:
+        # Until it has answered what it said before counts for nothing.
+        self.resolved = False
         self.real = os.path.realpath(self.path)
+        self.resolved = True
 
     def probe(self) -> None:
         if os.path.realpath(self.path) != self.real:

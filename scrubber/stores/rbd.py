@@ -258,6 +258,8 @@ class RbdDriver(base.Driver):
         if name is None or not _is_encodable(name):
             return ()
         own = self._complete(name)
+        if not own.fsid:
+            raise errors.Unavailable("nobody knows yet to which cluster rbd://NAME leads")
         clusters = {own.fsid, name.fsid or own.fsid, self._fsid or own.fsid}
         images = {own.image, own.image.partition("\0")[0], unquote(own.image)}
         return {

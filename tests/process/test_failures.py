@@ -142,6 +142,21 @@ def test_a_database_that_is_down_at_start(
     assert SECRET not in ended.stderr
 
 
+def test_a_state_database_that_hangs_stops_no_run(
+    program: Program, backlog: Backlog, silent_server: int
+) -> None:
+    backlog.add_live(2)
+    backlog.add_pending(3)
+    program.use(backlog)
+    url = f"postgresql://user:{SECRET}@{LOCALHOST}:{silent_server}/state"
+    program.configure({"state": {"connection": url}})
+    ended = program.run()
+    assert ended.status == 0, ended
+    assert "without a memory" in ended.stderr
+    assert SECRET not in ended.stderr
+    backlog.assert_scrubbed()
+
+
 def test_a_database_that_hangs_at_start(usable: Program, silent_server: int) -> None:
     started = time.monotonic()
     both = []

@@ -445,3 +445,36 @@ def test_every_option_has_a_help_text_and_no_other_sections_are_claimed() -> Non
     sections = {section for section, _ in list_opts()}
     assert sections == {None, "scrubber", "state", "admin", "glance", "glance_store"}
     assert all(opt.help for _, opts in list_opts() for opt in opts)
+
+
+@pytest.mark.parametrize(
+    ("section", "option"),
+    [
+        ("DEFAULT", "wakeup_time"),
+        ("scrubber", "claim_lease"),
+        ("state", "run_history"),
+        ("admin", "timeout"),
+        ("admin", "max_connections"),
+    ],
+)
+def test_a_number_without_a_value_is_refused(tmp_path: Path, section: str, option: str) -> None:
+    with pytest.raises(errors.ConfigError, match=f"{option}.*no value"):
+        config.load(write(tmp_path, f"[{section}]\n{option} =\n"))
+
+
+SECONDS = ["claim_lease", "graceful_shutdown_timeout", "retry_cap", "trigger_interval"]
+
+
+@pytest.mark.parametrize("option", SECONDS)
+def test_more_seconds_than_a_clock_has_are_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(errors.ConfigError, match=option):
+        config.load(write(tmp_path, f"[scrubber]\n{option} = 99999999999999\n"))
+
+
+def test_a_restore_of_nothing_is_no_run(tmp_path: Path) -> None:
+    """As a script says it whose variable is empty: everything that is due would be deleted."""
+    words = write(tmp_path, "[DEFAULT]\n")
+    for flag in (["--restore", ""], ["--restore="]):
+        with pytest.raises(errors.ConfigError, match="--restore needs the id of an image"):
+            config.load([*words, *flag])
+    assert not config.load(write(tmp_path, "[DEFAULT]\nrestore =\n")).restore

@@ -243,3 +243,14 @@ def test_what_is_wrong_is_said_in_one_line(
     ended = several.run(*command, "--format", "json")
     assert ended.document["status"] == "failed"
     assert word in ended.document["error"]
+
+
+@pytest.mark.parametrize("command", ["show", "cancel", "retry", "restore", "pause"])
+def test_what_is_no_text_is_a_wrong_command_line(manage: Manage, command: str) -> None:
+    ended = manage.run(command, "\udcff")
+    assert ended.status == 2
+    assert "UTF-8" in ended.stderr
+
+
+def test_a_restore_of_nothing_is_no_run(manage: Manage) -> None:
+    manage.run("restore", "").assert_one_error("--restore needs the id of an image")
