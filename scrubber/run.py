@@ -1,6 +1,7 @@
 """One run, stage by stage: candidates, plans, claims, deletes, finish."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -164,14 +165,19 @@ class Run:
         finally:
             self._dispatcher.close()
             self._recorder.close()
-            for state in self._planner.states.values():
-                state.wait_for_proof(PROOF_SECONDS)  # so that no driver is closed in mid-call
+            self._let_proofs_end()
         if external := self.report.total.locations[Outcome.EXTERNAL]:
             LOG.warning("There was nothing to delete of %d locations on web servers.", external)
         self._report_stores()
         self.report.cancelled = self._cancelled or bool(self._stop)
         self.report.finish()
         return self.report
+
+    def _let_proofs_end(self) -> None:
+        """So that no driver is closed in mid-call; nobody waits long for one that hangs."""
+        deadline = time.monotonic() + PROOF_SECONDS
+        for state in self._planner.states.values():
+            state.wait_for_proof(max(0.0, deadline - time.monotonic()))
 
     def _scrub_all(self) -> None:
         try:

@@ -239,7 +239,7 @@ class Driver(abc.ABC):
         return Deleted(found.size or target.size or 0)
 
     def close(self) -> None:  # noqa: B027 - many drivers hold nothing
-        """Give back what it holds; no call is in flight any more."""
+        """Give back what it holds; no call is in flight any more, but one that hangs."""
 
 
 def always() -> bool:

@@ -1,8 +1,10 @@
 """What only files do: links, odd spellings of a path, directories that change."""
 
+import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,6 +267,57 @@ def test_a_link_to_the_data_directory_that_is_turned_elsewhere_is_not_followed(
     link.symlink_to(tmp_path / "new")
     delete(driver, link / "image")
     assert (tmp_path / "new" / "image").exists()
+
+
+def test_a_live_url_guards_the_file_behind_a_directory_that_has_not_said_what_it_is(
+    root: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    image = f"file://{write(root / 'image')}"
+    assert file_driver(root).identify(image) in mentioned(file_driver(link), link / "image")
+
+
+def test_what_a_directory_said_before_counts_for_nothing_when_it_does_not_say_it_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    driver = file_driver(link)
+    driver.resolve()
+    link.unlink()
+    link.symlink_to(root)
+
+    def fail(_path: str) -> str:
+        raise OSError(errno.EIO, "the server does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "realpath", fail)
+        with pytest.raises((OSError, errors.Unavailable)):
+            driver.resolve()
+    image = f"file://{write(root / 'image')}"
+    assert file_driver(root).identify(image) in mentioned(driver, link / "image")
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_call_that_hung_before_the_delete_deletes_nothing_once_nobody_waits_for_it(
+    driver: FileDriver, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Meanwhile the claim has lapsed, and the file may be that of a live image."""
+    image = write(root / "image")
+    really, has_hung = getattr(os, call), list[bool]()
+
+    def hang(*arguments: Any, **options: Any) -> Any:
+        if not has_hung:
+            has_hung.append(True)
+            image.unlink()
+            write(image, b"live")
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(os, call, hang)
+    answers = driver.delete([Target(f"file://{image}")] * 2, lambda: not has_hung)
+    assert [type(answer) for answer in answers] == [errors.NotSent] * 2
+    assert image.read_bytes() == b"live"
 
 
 def test_a_directory_is_refused(driver: FileDriver, root: Path) -> None:

@@ -1,14 +1,18 @@
 """A store that does not say what its names lead to is not used, and holds up the others once."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from contract.fake_driver import FakeDriver
+from contract.file_store import file_driver
 from scrubber import errors, names, pool
+from scrubber.model import Selection
+from scrubber.orders import StoreOrder
 from scrubber.planning import circuit
 from scrubber.reporting.report import Report, utcnow
-from unit.scenes import PATIENCE, Scene, outcomes, reasons, until
+from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
@@ -165,3 +169,132 @@ def test_a_store_that_said_its_names_before_may_come_back_in_mid_run(
     assert silent.asked == 0
     assert scene.is_untouched(first)
     assert scene.is_finished(last)
+
+
+def test_a_defect_in_one_driver_leaves_the_other_stores_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    stuck, other = scene.image("a"), scene.image("slow/b")
+
+    def fail() -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(scene.fast, "resolve", fail)
+    report = scene.run()
+    assert report.failure is None
+    assert reasons(report) == "defect in the driver: KeyError"
+    assert scene.is_untouched(stuck)
+    assert scene.is_finished(other)
+
+
+def test_a_paused_store_that_keeps_silent_holds_up_nobody_and_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    other = scene.image("slow/b")
+    silent = Silent(scene.fast, monkeypatch)
+    scene.orders.replace({"fast": StoreOrder(paused=True)})
+    scene.run()
+    assert (silent.asked, silent.answered) == (1, 0)
+    assert scene.is_finished(other)
+    assert scene.healths.of(scene.fast).circuit == circuit.Circuit()
+    silent.go_on.set()
+
+
+def test_a_cancelled_run_waits_for_nobodys_names_and_blames_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "LOOK_SECONDS", 0.01)
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    images = [scene.image("a"), scene.image("slow/b")]
+    silent, probes = Silent(scene.fast, monkeypatch), list[int]()
+    monkeypatch.setattr(scene.stores["slow"], "probe", lambda: probes.append(1))
+    run = scene.new_run()
+    task = pool.Task(run.execute)
+    until(lambda: silent.asked)
+    run.cancel()
+    finish(task)
+    assert silent.answered == 0
+    assert probes == []
+    assert all(scene.is_untouched(image) for image in images)
+    assert scene.report.status == "cancelled"
+    assert scene.healths.of(scene.fast).circuit == circuit.Circuit()
+    silent.go_on.set()
+
+
+# Two names of one directory ---------------------------------------------------------------
+
+
+class OneDirectory:
+    """Store ``by_link`` has by a link what store ``plain`` has by name: live bytes in both."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data, self.link = directory / "data", directory / "link"
+        self.data.mkdir()
+        self.link.symlink_to(self.data)
+        stores = file_driver(self.link, store="by_link"), file_driver(self.data, store="plain")
+        self.scene = Scene(*stores, proven=False)  # type: ignore[arg-type]
+        self._add_live("by_link", self.link / "image")
+        self._add_live("plain", self.data / "canary")
+        pending = self.scene.glance.add_image()
+        self.scene.glance.add_location(pending, f"file://{self.data}/image", store="plain")
+
+    def _add_live(self, store: str, path: Path) -> None:
+        path.write_text("live")
+        glance = self.scene.glance
+        image = glance.add_image(status="active", deleted=False, deleted_at=None)
+        glance.add_location(image, f"file://{path}", store=store, status="active", deleted_at=None)
+
+    def link_to(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self.link.unlink()
+        self.link.symlink_to(directory)
+
+    def pause(self) -> None:
+        self.scene.orders.replace({"by_link": StoreOrder(paused=True)})
+
+    def live_bytes_outlive_a_run(self) -> bool:
+        report = run_again(self.scene)
+        assert outcomes(report) == {"shared": 1}
+        return (self.data / "image").exists()
+
+
+@pytest.fixture
+def one_directory(tmp_path: Path) -> OneDirectory:
+    return OneDirectory(tmp_path)
+
+
+def test_live_bytes_under_a_second_name_are_never_deleted(one_directory: OneDirectory) -> None:
+    assert one_directory.live_bytes_outlive_a_run()
+
+
+def test_live_bytes_of_a_paused_store_are_never_deleted_under_another_name(
+    one_directory: OneDirectory,
+) -> None:
+    one_directory.pause()
+    assert one_directory.live_bytes_outlive_a_run()
+
+
+def test_live_bytes_of_a_store_that_cannot_say_its_names_are_never_deleted_under_another_one(
+    one_directory: OneDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise errors.Unavailable("slow")
+
+    monkeypatch.setattr(one_directory.scene.stores["by_link"], "resolve", fail)
+    assert one_directory.live_bytes_outlive_a_run()
+
+
+def test_a_paused_store_is_not_known_by_the_names_of_an_earlier_run(
+    one_directory: OneDirectory,
+) -> None:
+    """Its directory may be moved just while it is paused."""
+    scene = one_directory.scene
+    one_directory.link_to(one_directory.data.parent / "old")
+    scene.selection = Selection(stores=frozenset({"none"}))
+    scene.run()
+    scene.selection = Selection()
+    one_directory.pause()
+    one_directory.link_to(one_directory.data)
+    assert one_directory.live_bytes_outlive_a_run()

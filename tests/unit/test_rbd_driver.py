@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.fake_source import FakeGlance, FakeSource
 from contract.sections import section
 from scrubber import errors
+from scrubber.live import LiveReferences
 from scrubber.model import Target
+from scrubber.planning.due import Ages
 from scrubber.stores import base
 from scrubber.stores.rbd import RbdDriver
+from scrubber.stores.registry import Stores
 from unit.fake_ceph_modules import FSID, FakeCeph
 
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -154,6 +158,39 @@ def test_without_its_cluster_a_store_still_names_what_urls_say(ceph: FakeCeph) -
     assert driver.identify(f"rbd://{FSID}/images/a/snap") in mentioned(
         driver, f"rbd://{FSID}/images/a/snap"
     )
+
+
+def test_without_its_cluster_nobody_says_what_a_short_live_url_stands_for(ceph: FakeCeph) -> None:
+    with pytest.raises(errors.Unavailable, match="which cluster"):
+        mentioned(made(), "rbd://a")
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["cluster known", "cluster unknown"])
+def test_a_short_live_url_guards_its_image_from_stores_that_may_delete_in_its_pool(
+    ceph: FakeCeph, is_known: bool
+) -> None:
+    owner = RbdDriver(section(RbdDriver, store="owner", rbd_store_pool="images"))
+    other = RbdDriver(
+        section(RbdDriver, store="other", rbd_store_pool="other", scrub_also_in=["images"])
+    )
+    for driver in (owner, other) if is_known else (other,):
+        driver.resolve()
+    glance = FakeGlance()
+    image = glance.add_image(status="active", deleted=False, deleted_at=None)
+    glance.add_location(image, "rbd://a", store="owner", status="active", deleted_at=None)
+    url = f"rbd://{FSID}/images/a/snap"
+    pending = glance.add_location(glance.add_image(), url, store="other")
+    live = LiveReferences(
+        FakeSource(glance),
+        Stores([owner, other], {}),
+        tolerate=lambda: False,
+        call_timeout=lambda: 5,
+        ages=lambda: Ages(scrub_time=0, removed_location_age=3600),
+    )
+    live.load(1000)
+    live.refresh()
+    assert bool(live.used([(other.identify(url), pending)])) is is_known
+    assert bool(live.hindrance(url)) is not is_known
 
 
 def test_each_pool_is_a_root_of_its_own(driver: RbdDriver) -> None:

@@ -205,3 +205,15 @@ def test_a_store_that_hangs_still_says_what_it_knows_by_itself() -> None:
     assert scene.is_finished(gone)
     assert scene.is_untouched(kept)
     assert report.failure is None
+
+
+def test_what_was_only_looked_at_when_its_store_hung_is_claimed_by_nobody() -> None:
+    """Nothing of it goes when the call goes on."""
+    scene = Scene(FakeDriver("fast", says_gone=False), proven=False, call_timeout=0.05)
+    image = scene.image("a")
+    scene.fast.before_look = lambda _names: (pool.Flag().wait(PATIENCE), None)[1]
+    report = scene.run()
+    assert scene.fast.sent == []
+    assert scene.is_untouched(image)
+    assert outcomes(report) == {"waiting": 1}
+    assert "no answer within" in reasons(report)

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from contract.fake_driver import FakeDriver
+from contract.fake_source import AN_HOUR
 from scrubber import errors, pool
 from scrubber.orders import StoreOrder
 from scrubber.planning.circuit import Circuit
@@ -240,6 +241,70 @@ def test_a_run_is_cancelled_while_a_store_keeps_it_waiting() -> None:
     finish(task)
     assert time.monotonic() - began < 1
     assert scene.report.cancelled
+
+
+def test_a_cancel_does_not_wait_for_the_proof_of_a_store_that_holds_a_live_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last look at a location removed from a live image has to look there."""
+    for module in ("plans", "run"):
+        monkeypatch.setattr(f"scrubber.{module}.PROOF_SECONDS", 0.01)
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
+    live, removed_at = {"status": "active", "deleted_at": None}, scene.glance.clock - 5 * AN_HOUR
+    image = scene.glance.add_image(deleted=False, **live)
+    scene.glance.add_location(image, scene.fast.put("live"), store="fast", **live)
+    scene.glance.add_location(
+        image,
+        scene.stores["slow"].put("removed"),
+        store="slow",
+        deleted_at=removed_at,
+        updated_at=removed_at,
+    )
+    go_on, probes = pool.Flag(), list[str]()
+
+    def hang() -> None:
+        probes.append("begun")
+        go_on.wait(PATIENCE)
+        probes.append("ended")
+
+    looks: list[object] = []
+    monkeypatch.setattr(scene.fast, "probe", hang)
+    monkeypatch.setattr(scene.fast, "look", looks.append)
+    run = scene.new_run()
+    task = pool.Task(run.execute)
+    until(lambda: probes)
+    run.cancel()
+    finish(task)
+    assert probes == ["begun"]
+    assert looks == []
+    assert "removed" in scene.stores["slow"].objects
+    assert scene.report.status == "cancelled"
+    go_on.set()
+
+
+def test_a_run_ends_with_no_store_in_mid_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its driver may be closed right after."""
+    monkeypatch.setattr("scrubber.plans.PROOF_SECONDS", 0.01)
+    monkeypatch.setattr("scrubber.run.PROOF_SECONDS", PATIENCE)
+    scene = Scene()
+    scene.image("a")
+    go_on, probes = pool.Flag(), list[str]()
+
+    def slowly() -> None:
+        probes.append("begun")
+        go_on.wait(PATIENCE)
+        probes.append("ended")
+
+    monkeypatch.setattr(scene.fast, "probe", slowly)
+    run = scene.new_run()
+    task = pool.Task(run.execute)
+    until(lambda: probes)
+    run.cancel()
+    with pytest.raises(TimeoutError):
+        pool.within(0.05, task.join)
+    go_on.set()
+    finish(task)
+    assert probes == ["begun", "ended"]
 
 
 # The audit trail --------------------------------------------------------------------------

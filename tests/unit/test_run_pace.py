@@ -6,6 +6,7 @@ Every test has a hard limit in time: what hangs has failed.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from contract.fake_driver import FakeDriver
 from scrubber import errors, pool
 from scrubber.dispatch import Dispatcher
 from scrubber.model import Candidate, Selection
+from scrubber.orders import StoreOrder
 from scrubber.planning import circuit
+from scrubber.plans import Planner
 from scrubber.reporting.report import Report, utcnow
 from scrubber.stores.rehearsal import RehearsalDriver
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
@@ -500,3 +503,187 @@ def test_a_store_whose_probe_fails_in_mid_page_is_reported_once(
     assert all(scene.is_untouched(image) for image in [before, *after])
     assert scene.is_finished(other)
     assert outcomes(report) == {"deleted": 1, "waiting": 6}
+
+
+# Postponed --------------------------------------------------------------------------------
+
+
+class SlowProof:
+    """Keeps a store from proving itself from one of its probes on, until it is told to."""
+
+    def __init__(
+        self, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, from_probe: int = 1
+    ) -> None:
+        self.go_on = pool.Flag()
+        self.probes = 0
+        #: What its first probe, and the one that was kept waiting, then say.
+        self.says: Callable[[], None] = lambda: None
+        self._from_probe = from_probe
+        self._probe = driver.probe
+        for module in ("plans", "run"):
+            monkeypatch.setattr(f"scrubber.{module}.PROOF_SECONDS", 0.01)
+        monkeypatch.setattr(driver, "probe", self)
+
+    def __call__(self) -> None:
+        self.probes += 1
+        if self.is_under_way:
+            self.go_on.wait(PATIENCE)
+        self.says()
+        self._probe()
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.probes >= self._from_probe and not self.go_on
+
+
+def is_down() -> None:
+    raise errors.Unavailable("it is down")
+
+
+def call_before_plan(monkeypatch: pytest.MonkeyPatch, hook: Callable[[str], object]) -> None:
+    """With the id of each image, whenever it is planned what to do with it."""
+    plan = Planner.plan
+    monkeypatch.setattr(
+        Planner, "plan", lambda self, image: (hook(image.image.id), plan(self, image))[1]
+    )
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["its first", "after a failure"])
+def test_rows_are_not_read_over_and_over_while_one_store_proves_itself_and_another_is_limited(
+    monkeypatch: pytest.MonkeyPatch, is_used: bool
+) -> None:
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", max_rate=50), page_size=2)
+    if is_used:
+        scene.image("bad", id="0" * 36)
+        scene.fast.answers["bad"] = errors.Unavailable("broke down")
+    for number in range(80):
+        scene.image(f"slow/{number}", id=f"1{number:035}")
+    last = scene.image("last", id="2" * 36)
+    proof = SlowProof(scene.fast, monkeypatch, from_probe=2 if is_used else 1)
+    scans: list[int] = []
+    scene.source.before["candidates"] = lambda: scans.append(1)
+    task = scene.start()
+    slow = scene.stores["slow"]
+    until(lambda: proof.is_under_way)
+    scanned, sent = len(scans), len(slow.asked_to_delete)
+    until(lambda: len(slow.asked_to_delete) >= sent + 10)
+    assert len(scans) - scanned <= len(slow.asked_to_delete) - sent
+    scene.stop.set()
+    proof.go_on.set()
+    finish(task)
+    assert not scene.is_finished(last)
+
+
+def test_a_store_that_has_proved_itself_waits_for_no_limited_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast, slow = FakeDriver("fast"), FakeDriver("slow", batch=1, max_rate=0.01)
+    scene = Scene(fast, slow, page_size=2)
+    for number in range(10):
+        scene.image(f"slow/{number}", id=f"1{number:035}")
+    images = [scene.image(f"{number}", id=f"2{number:035}") for number in range(3)]
+    proof, planned = SlowProof(fast, monkeypatch), list[str]()
+    call_before_plan(monkeypatch, planned.append)
+    task = scene.start()
+    claimed = scene.report.stages.claimed
+    until(lambda: images[-1] in planned and claimed.locations > len(slow.asked_to_delete) > 0)
+    proof.go_on.set()
+    until(lambda: all(scene.is_finished(image) for image in images))
+    assert len(slow.objects) > 5
+    scene.stop.set()
+    finish(task)
+
+
+def test_what_was_postponed_is_reported_when_a_live_url_then_stands_against_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A live row appears that nobody can read, before the last look of another store."""
+    scene = Scene(FakeDriver("fast"), FakeDriver("hung"), FakeDriver("other"))
+    postponed = scene.image("fast/a", id="0" * 36)
+    scene.image("other/b", id="1" * 36)
+    proof = SlowProof(scene.fast, monkeypatch)
+
+    def appear() -> None:
+        del scene.source.before["still_ours"]
+        monkeypatch.setattr(scene.stores["hung"], "mentions", lambda _urls: is_down())
+        scene.live_image("new", store="hung")
+
+    scene.source.before["still_ours"] = appear
+    task = scene.start()
+    until(lambda: outcomes(scene.report))
+    proof.go_on.set()
+    finish(task)
+    assert scene.is_untouched(postponed)
+    assert outcomes(scene.report) == {"waiting": 2}
+    assert outcomes(scene.report, "fast") == {"waiting": 1}
+    assert scene.report.status == "partial"
+
+
+@pytest.mark.parametrize(
+    ("is_paused", "came_to"), [(False, {"deleted": 2, "waiting": 1}), (True, {"waiting": 3})]
+)
+def test_what_was_postponed_is_reported_when_its_store_comes_back_or_is_paused_in_mid_page(
+    monkeypatch: pytest.MonkeyPatch, is_paused: bool, came_to: dict[str, int]
+) -> None:
+    """What was planned before that names a reason which holds no more."""
+    scene = Scene()
+    images = [scene.image(f"{number}", id=f"{number:036}") for number in range(3)]
+    proof = SlowProof(scene.fast, monkeypatch)
+    proof.says = is_down
+    health = scene.healths.of(scene.fast)
+
+    def change(image: str) -> None:
+        if image == images[1] and health.circuit.reason:
+            if is_paused:
+                scene.orders.replace({"fast": StoreOrder(paused=True)})
+            else:
+                proof.says = lambda: None
+                health.circuit = replace(health.circuit, probe_at=0.0)
+        elif image == images[2]:
+            proof.go_on.set()
+
+    call_before_plan(monkeypatch, change)
+    report = scene.run()
+    assert scene.is_untouched(images[0])
+    assert outcomes(report) == came_to
+
+
+def test_what_was_reported_is_not_reported_again_because_others_were_postponed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its store fails at once when it is first asked, and later takes its time to fail."""
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
+    scene = Scene(page_size=1)
+    images = [scene.image(f"{number}", id=f"{number:036}") for number in range(4)]
+    proof = SlowProof(scene.fast, monkeypatch, from_probe=2)
+    proof.says = is_down
+    call_before_plan(monkeypatch, lambda image: image == images[-1] and proof.go_on.set())
+    report = scene.run()
+    assert proof.probes > 2
+    assert outcomes(report) == {"waiting": 4}
+
+
+def test_a_store_that_works_again_is_not_reported_as_stopped_however_often_one_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
+    scene = Scene(FakeDriver("fast"), FakeDriver("slow", batch=1), pool_size=1, page_size=1)
+    scene.image("a", id="0" * 36)
+    for number in range(4):
+        scene.image(f"slow/{number}", id=f"1{number:035}")
+    last = scene.image("last", id="2" * 36)
+    probes = iter([is_down, scene.fast.probe])
+
+    def probe() -> None:
+        next(probes)()
+
+    monkeypatch.setattr(scene.fast, "probe", probe)
+    seen: list[dict[str, str]] = []
+    scene.stores["slow"].before_each = lambda _name: seen.append(
+        scene.report.as_dict()["stopped_stores"]
+    )
+    report = scene.run()
+    assert "it is down" in seen[0]["fast"]
+    assert scene.is_finished(last)
+    assert report.stopped_stores == {}
