@@ -13,14 +13,17 @@ from scrubber.options import PROJECT
 from scrubber.orders import StoreOrder
 from scrubber.planning.retry import Patience
 from scrubber.process import Process
+from scrubber.reporting import text
 from scrubber.reporting.audit import AuditTrail
 from scrubber.reporting.metrics import Durations, Reading, StoreReading
-from scrubber.reporting.report import utcnow
+from scrubber.reporting.report import Report, utcnow
 from scrubber.service import Daemon, State
-from scrubber.state.activity import Activity, RunRecord
+from scrubber.state.activity import Activity, Unreadable
+from scrubber.state.base import iso
 from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 from scrubber.state.opening import Reopening
+from scrubber.state.records import Figures, RunRecord
 from scrubber.stores import base
 
 T = TypeVar("T")
@@ -84,15 +87,25 @@ class ProcessControl:
         return [run.as_of(now).as_dict() for run in runs]
 
     def run(self, run: str) -> Document | None:
+        for report in self._own_reports():
+            if report.run == run:
+                return _own(report)
         found = self._remembered(lambda state: Activity(state).run(run))
         return _whole(found) if found is not None and found.id == run else None
 
     def cancel(self, run: str) -> bool:
-        mine = self._process.run
-        if mine is not None and mine.report.run == run:
-            mine.cancel()
-            return True
+        for report in self._own_reports():
+            if report.run == run:
+                under_way = report.finished_at is None
+                if under_way:
+                    self._process.cancel()
+                return under_way
         return self._remembered(lambda state: Activity(state).cancel(run))
+
+    def _own_reports(self) -> list[Report]:
+        """Of the present run and the one before, which need no state database."""
+        run, last = self._process.run, self._process.last
+        return [report for report in (run.report if run else None, last) if report is not None]
 
     def run_now(self) -> None:
         self._daemon.run_now()
@@ -142,11 +155,23 @@ class ProcessControl:
     def ordered(self, store: str) -> StoreOrder:
         return self._process.orders.ordered(store)
 
-    def order(self, store: str, order: StoreOrder) -> None:
-        # What is not written down would be forgotten as soon as it can be read again.
-        if self._state.is_configured:
-            self._remembered(lambda state: Activity(state).order(utcnow(), store, order))
+    def change(self, store: str, change: Callable[[StoreOrder], StoreOrder]) -> StoreOrder:
+        if not self._state.is_configured:
+            return self._change_here(store, change)
+        try:
+            order = self._remembered(lambda state: Activity(state).change(utcnow(), store, change))
+        except errors.StateUnavailable as problem:
+            self._change_here(store, change)
+            raise errors.StateUnavailable(
+                f"{problem}; the order holds for this process until the database can be read again"
+            ) from problem
         self._process.orders.order(store, order)
+        return order
+
+    def _change_here(self, store: str, change: Callable[[StoreOrder], StoreOrder]) -> StoreOrder:
+        order = change(self.ordered(store))
+        self._process.orders.order(store, order)
+        return order
 
     # Metrics --------------------------------------------------------------------------
 
@@ -204,9 +229,18 @@ class ProcessControl:
 
     def _remembered(self, question: Callable[[StateDatabase], T]) -> T:
         """:raises StateUnavailable: nobody can say."""
-        answers: list[T] = self._state.ask(lambda state: [question(state)], [])
+
+        def answer(state: StateDatabase) -> list[T | Unreadable]:
+            try:
+                return [question(state)]
+            except Unreadable as odd:  # no reason to leave the database alone
+                return [odd]
+
+        answers: list[T | Unreadable] = self._state.ask(answer, [])
         if not answers:
             raise errors.StateUnavailable(self._state.problem or "there is none")
+        if isinstance(answers[0], Unreadable):
+            raise answers[0]
         return answers[0]
 
 
@@ -216,6 +250,13 @@ def _durations(health: Health) -> Durations:
 
 def _whole(run: RunRecord) -> Document:
     return run.report | run.as_of(utcnow()).as_dict()
+
+
+def _own(report: Report) -> Document:
+    """As :func:`_whole`, of what the state database need not know."""
+    document = report.as_dict() | {"summary": text.summary(report)}
+    heard = {"pid": report.process, "seen_at": iso(report.finished_at or utcnow())}
+    return document | Figures.of_report(document).as_dict() | heard
 
 
 class Fresh(Generic[T]):

@@ -16,9 +16,10 @@ from scrubber import __version__, errors, pool
 from scrubber.orders import Orders
 from scrubber.reporting import text
 from scrubber.reporting.report import Report, utcnow
-from scrubber.state.activity import Activity, ProcessRecord, RunRecord, Wishes
+from scrubber.state.activity import Activity
 from scrubber.state.database import StateDatabase
 from scrubber.state.opening import Reopening
+from scrubber.state.records import Figures, ProcessRecord, RunRecord, Wishes
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class Steering:
             self._ask(lambda activity: activity.save_run(run))
 
     def _record(self, report: Report, now: datetime.datetime) -> RunRecord:
+        document = report.as_dict() | {"summary": text.summary(report)}
         return RunRecord(
             id=report.run,
             process=self.process,
@@ -115,7 +117,8 @@ class Steering:
             started_at=report.started_at,
             seen_at=now,
             finished_at=report.finished_at,
-            report=report.as_dict() | {"summary": text.summary(report)},
+            figures=Figures.of_report(document),
+            report=document,
         )
 
     # What operators say ---------------------------------------------------------------

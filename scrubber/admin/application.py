@@ -5,6 +5,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -19,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from scrubber import errors
 from scrubber.admin.authorisation import Gate, Needs, TokenFile
 from scrubber.admin.control import Control, Document
-from scrubber.orders import ALL, StoreOrder
+from scrubber.orders import ALL
 from scrubber.reporting import metrics
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +29,10 @@ LOG = logging.getLogger(__name__)
 LONGEST_BODY = 512
 
 #: What a list holds unless its ``limit`` says otherwise, and at most.
-LIST, LONGEST_LIST = 20, 500
+LIST, LONGEST_LIST = 20, 100
+
+#: The id of a run.
+_RUN = re.compile(r"[0-9a-f]{1,36}")
 
 #: Locations a second that an order may name; more is no limit.
 _LEAST_RATE, _MOST_RATE = 0.01, 1e6
@@ -133,15 +137,18 @@ def _limit(request: falcon.Request) -> int:
     return LIST if limit is None else limit
 
 
-def _changed(order: StoreOrder, body: Document) -> StoreOrder:
-    """The order with what the client wants to be different."""
-    if "paused" in body:
-        if not isinstance(body["paused"], bool):
-            raise falcon.HTTPBadRequest(description="paused is true or false.")
-        order = replace(order, paused=body["paused"])
-    if "max_rate" in body:
-        order = replace(order, max_rate=_rate(body["max_rate"]))
-    return order
+def _wanted(request: falcon.Request) -> Document:
+    """What the client wants to be different in a :class:`scrubber.orders.StoreOrder`."""
+    wanted = _body(request, frozenset({"paused", "max_rate"}))
+    if "paused" in wanted and not isinstance(wanted["paused"], bool):
+        raise falcon.HTTPBadRequest(description="paused is true or false.")
+    if "max_rate" in wanted:
+        wanted["max_rate"] = _rate(wanted["max_rate"])
+    return wanted
+
+
+def _told(wanted: Document) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(wanted.items()))
 
 
 def _rate(value: object) -> float | None:
@@ -255,13 +262,10 @@ class Run(Resource):
         response.media = self._find(run)
 
     def _find(self, run: str) -> Document:
-        found = self._control.run(run)
+        found = self._control.run(run) if _RUN.fullmatch(run) else None
         if found is None:
             raise _no_such("run")
         return found
-
-
-_ORDER = frozenset({"paused", "max_rate"})
 
 
 class Stores(Resource):
@@ -271,9 +275,10 @@ class Stores(Resource):
         response.media = self._document()
 
     def on_patch(self, request: falcon.Request, response: falcon.Response) -> None:
-        order = _changed(self._control.ordered(ALL), _body(request, _ORDER))
-        self._control.order(ALL, order)
-        _log_change(request, "All stores: %s", order)
+        wanted = _wanted(request)
+        # Said before it is done: it holds for this process even if it cannot be written down.
+        _log_change(request, "Order for all stores: %s", _told(wanted))
+        self._control.change(ALL, lambda order: replace(order, **wanted))
         response.media = self._document()
 
     def _document(self) -> Document:
@@ -293,24 +298,34 @@ class Store(Resource):
 
     def on_patch(self, request: falcon.Request, response: falcon.Response, store: str) -> None:
         self._find(store)
-        order = _changed(self._control.ordered(store), _body(request, _ORDER))
-        self._control.order(store, order)
-        _log_change(request, "Store %s: %s", store, order)
+        wanted = _wanted(request)
+        _log_change(request, "Order for store %s: %s", store, _told(wanted))
+        self._control.change(store, lambda order: replace(order, **wanted))
         response.media = self._find(store)
 
     def _find(self, store: str) -> Document:
-        for document in self._control.stores():
-            if document["store"] == store:
-                return document
-        raise _no_such("store")
+        return _find_store(self._control, store)
+
+
+def _find_store(control: Control, store: str) -> Document:
+    """Of the configured ones, which need no database.
+
+    :raises falcon.HTTPNotFound: there is no such store.
+    """
+    for document in control.stores():
+        if document["store"] == store:
+            return document
+    raise _no_such("store")
 
 
 class Parked(Resource):
     """What cannot be deleted."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        store = request.get_param("store")
-        response.media = {"locations": self._control.parked(store, _limit(request))}
+        store, limit = request.get_param("store"), _limit(request)
+        if store is not None:
+            _find_store(self._control, store)
+        response.media = {"locations": self._control.parked(store, limit)}
 
 
 class Threads(Resource):

@@ -1,5 +1,6 @@
 """What the admin API needs of the process that it stands for."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from scrubber.orders import StoreOrder
@@ -12,7 +13,8 @@ Document = dict[str, Any]
 class Control(Protocol):
     """A scrubber process, as operators see and steer it.
 
-    :raises StateUnavailable: whatever needs the state database, while that cannot be used.
+    :raises StateUnavailable: whatever needs the state database, while that cannot be used; the
+        process's own present run, and its last one, need none.
     """
 
     def live(self) -> bool:
@@ -51,8 +53,13 @@ class Control(Protocol):
         """What operators ordered of this store, or of all (:data:`scrubber.orders.ALL`)."""
         ...
 
-    def order(self, store: str, order: StoreOrder) -> None:
-        """From now on this holds for the store, or for all, in the place of what was ordered."""
+    def change(self, store: str, change: Callable[[StoreOrder], StoreOrder]) -> StoreOrder:
+        """Order something of the store, or of all, in the place of what was ordered.
+
+        :param change: makes the new order of the old one, maybe more than once.
+        :returns: what holds from now on.
+        :raises StateUnavailable: it holds all the same, but only here and for the time being.
+        """
         ...
 
     def parked(self, store: str | None, limit: int) -> list[Document]:

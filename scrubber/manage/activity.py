@@ -12,10 +12,11 @@ from scrubber.orders import StoreOrder
 from scrubber.reporting import text
 from scrubber.reporting.document import print_document
 from scrubber.reporting.report import utcnow
-from scrubber.state.activity import RUNNING, SILENCE, Activity, ProcessRecord, RunRecord
+from scrubber.state.activity import Activity
 from scrubber.state.base import iso
 from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
+from scrubber.state.records import RUNNING, SILENCE, ProcessRecord, RunRecord
 
 
 def add_to(commands: Any) -> None:
@@ -57,7 +58,7 @@ def add_to(commands: Any) -> None:
 
 
 def _seconds(word: str) -> float:
-    return max(0.1, float(word))
+    return min(3600.0, max(0.1, float(word)))
 
 
 def _count(word: str) -> int:
@@ -200,7 +201,7 @@ _COLUMNS = (
 
 
 def _cells(run: RunRecord) -> Sequence[str]:
-    report = run.report
+    figures = run.figures
     return (
         run.id,
         run.host,
@@ -208,19 +209,18 @@ def _cells(run: RunRecord) -> Sequence[str]:
         run.status,
         minutes(run.started_at),
         f"{((run.finished_at or run.seen_at) - run.started_at).total_seconds():.0f}",
-        str(report["images"]["scrubbed"]),
-        str(report["locations"]["deleted"]),
-        text.size(report["bytes_freed"]),
-        str(sum(left["locations"] for left in report["left"])),
+        str(figures.images_scrubbed),
+        str(figures.locations.get("deleted", 0)),
+        text.size(figures.bytes_freed),
+        str(figures.locations_left),
     )
 
 
 def _figures(run: RunRecord) -> str:
-    report = run.report
-    left = sum(at["locations"] for at in report["left"])
+    figures = run.figures
     return (
-        f"{text.counted(report['images']['scrubbed'], 'image')} scrubbed, "
-        f"{text.size(report['bytes_freed'])} freed, {left} left"
+        f"{text.counted(figures.images_scrubbed, 'image')} scrubbed, "
+        f"{text.size(figures.bytes_freed)} freed, {figures.locations_left} left"
     )
 
 
@@ -231,7 +231,7 @@ def _show(invocation: Invocation) -> int:
     wanted = invocation.options.run
     with invocation.state() as database:
         activity = Activity(database)
-        found = next(iter(activity.runs(1)), None) if wanted == "latest" else activity.run(wanted)
+        found = _latest(activity) if wanted == "latest" else activity.run(wanted)
     if found is None:
         raise errors.ScrubberError(
             "no run is remembered"
@@ -241,10 +241,22 @@ def _show(invocation: Invocation) -> int:
     run = found.as_of(utcnow())
     if invocation.as_json:
         print_json({"run": run.report | {"status": run.status}})
-        return DONE
+    else:
+        _print_run(run)
+    return DONE
+
+
+def _latest(activity: Activity) -> RunRecord | None:
+    runs = activity.runs(20)  # the very last one may be unreadable
+    return activity.run(runs[0].id) if runs else None
+
+
+def _print_run(run: RunRecord) -> None:
     where = f"Run {run.id} on {run.host} (pid {run.pid}), trigger {run.trigger}"
     when = f"{minutes(run.started_at)} to {minutes(run.finished_at or run.seen_at)} UTC"
     print(text.printable(f"{where}: {run.status}; {when}"))
-    print_document(run.report)
-    print(text.printable(run.report["summary"]))
-    return DONE
+    try:
+        print_document(run.report)
+    except (LookupError, TypeError, ValueError, AttributeError) as odd:
+        raise errors.StateUnavailable(f"its report is one that no scrubber wrote: {odd!r}") from odd
+    print(text.printable(run.figures.summary))

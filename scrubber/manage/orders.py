@@ -5,7 +5,7 @@ from typing import Any
 
 from scrubber import errors
 from scrubber.manage.invocation import DONE, Invocation, add_command, print_json
-from scrubber.orders import ALL, StoreOrder
+from scrubber.orders import ALL
 from scrubber.reporting import text
 from scrubber.reporting.report import utcnow
 from scrubber.state.activity import Activity
@@ -71,9 +71,7 @@ def _cancel(invocation: Invocation) -> int:
 def _pause(invocation: Invocation) -> int:
     store = _store(invocation)
     with invocation.state() as database:
-        activity = Activity(database)
-        order = activity.store_orders().get(store, StoreOrder())
-        activity.order(utcnow(), store, replace(order, paused=True))
+        Activity(database).change(utcnow(), store, lambda order: replace(order, paused=True))
     if invocation.as_json:
         print_json({"paused": [store] if store else registry.names(invocation.conf)})
     else:
@@ -85,13 +83,12 @@ def _resume(invocation: Invocation) -> int:
     store = _store(invocation)
     with invocation.state() as database:
         activity = Activity(database)
-        orders = activity.store_orders()
-        paused = {name for name, order in orders.items() if order.paused}
+        paused = {name for name, order in activity.store_orders().items() if order.paused}
         if store and ALL in paused:
             raise errors.ScrubberError("all stores are paused: resume without STORE lifts that")
         lifted = paused & {store} if store else paused
         for name in lifted:
-            activity.order(utcnow(), name, replace(orders[name], paused=False))
+            activity.change(utcnow(), name, lambda order: replace(order, paused=False))
     if invocation.as_json:
         print_json({"resumed": sorted(lifted)})
     elif lifted:
@@ -106,10 +103,12 @@ def _store(invocation: Invocation) -> str:
 
     :raises ScrubberError: no such store.
     """
-    name: str = invocation.options.store or ALL
+    name: str | None = invocation.options.store
+    if name is None:
+        return ALL
     known = registry.names(invocation.conf)
-    if name and name not in known:
-        raise errors.ScrubberError(f"{name}: no such store; configured are {', '.join(known)}")
+    if name not in known:
+        raise errors.ScrubberError(f"{name!r}: no such store; configured are {', '.join(known)}")
     return name
 
 

@@ -6,8 +6,11 @@ write what they want of it, and it looks twice a second.
 
 import datetime
 import json
-from dataclasses import dataclass, replace
-from typing import Any
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Boolean,
@@ -30,9 +33,21 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
+from scrubber import errors
 from scrubber.orders import StoreOrder
-from scrubber.state.base import iso
 from scrubber.state.database import MOMENT, StateDatabase, storable, upsert
+from scrubber.state.records import (
+    RUNNING,
+    SILENCE,
+    Figures,
+    ProcessRecord,
+    RunRecord,
+    Wishes,
+    count,
+)
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _METADATA = MetaData()
 _DOCUMENT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
@@ -50,6 +65,7 @@ RUNS = Table(
     Column("seen_at", MOMENT),
     Column("finished_at", MOMENT),
     Column("cancel_asked", Boolean),
+    Column("figures", _DOCUMENT),
     Column("report", _DOCUMENT),
 )
 
@@ -75,82 +91,18 @@ STORES = Table(
     Column("changed_at", MOMENT),
 )
 
-#: A process that was not heard of for so long is taken for dead.
-SILENCE = datetime.timedelta(seconds=60)
-
-INTERRUPTED = "interrupted"
-RUNNING = "running"
+#: What reading a row raises that no scrubber wrote.
+_ODD = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as the state database knows it; ``report`` is the document of ``--format json``."""
-
-    id: str
-    process: str
-    host: str
-    pid: int
-    trigger: str
-    status: str
-    started_at: datetime.datetime
-    seen_at: datetime.datetime
-    finished_at: datetime.datetime | None
-    report: dict[str, Any]
-    cancel_asked: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """For scripts: what a list says of a run."""
-        return {
-            "run": self.id,
-            "host": self.host,
-            "pid": self.pid,
-            "trigger": self.trigger,
-            "status": self.status,
-            "started_at": iso(self.started_at),
-            "seen_at": iso(self.seen_at),
-            "finished_at": iso(self.finished_at) if self.finished_at else None,
-            "images": self.report["images"],
-            "locations": self.report["locations"],
-            "bytes_freed": self.report["bytes_freed"],
-            "locations_left": sum(left["locations"] for left in self.report["left"]),
-        }
-
-    def as_of(self, now: datetime.datetime) -> "RunRecord":
-        """With the status that an operator should see: a dead process cannot write its own."""
-        if self.status == RUNNING and now - self.seen_at > SILENCE:
-            return replace(self, status=INTERRUPTED)
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRecord:
-    """A scrubber process; ``doing`` says what it is at, as a document."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    started_at: datetime.datetime
-    seen_at: datetime.datetime
-    doing: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What operators want, of all processes or of one.
-
-    :param stores: by name; the name ``""`` stands for all of them.
-    :param run_asked_at: when somebody last asked this process for a run.
-    :param cancel: whether its run is to end.
-    """
-
-    stores: dict[str, StoreOrder]
-    run_asked_at: datetime.datetime | None
-    cancel: bool
+class Unreadable(errors.StateUnavailable):
+    """What was asked for is nothing that a scrubber wrote; the database itself can be used."""
 
 
 class Activity:
     """The three tables.
+
+    Lists leave out what no scrubber wrote.
 
     :raises StateUnavailable: every method.
     """
@@ -171,6 +123,7 @@ class Activity:
             "started_at": run.started_at,
             "seen_at": run.seen_at,
             "finished_at": run.finished_at,
+            "figures": json.dumps(run.figures.as_dict()),
             "report": json.dumps(run.report),
         }
         self._save(RUNS, run.id, values, {"cancel_asked": False})
@@ -215,51 +168,60 @@ class Activity:
         cancelled = select(RUNS.c.cancel_asked).where(RUNS.c.id == run)
 
         def work(connection: Connection) -> Wishes:
-            stores = connection.execute(select(STORES)).all()
             return Wishes(
-                {row.store: StoreOrder(bool(row.paused), row.max_rate) for row in stores},
-                connection.execute(asked).scalar(),
-                run is not None and bool(connection.execute(cancelled).scalar()),
+                dict(_readable(connection, select(STORES), _named_order)),
+                next(_readable(connection, asked, lambda row: _moment_or_none(row[0])), None),
+                any(_readable(connection, cancelled, lambda row: bool(row[0]))),
             )
 
-        return self._database.read(work)
+        return self._read(work)
 
     # What operators ask ---------------------------------------------------------------
 
     def runs(self, limit: int) -> list[RunRecord]:
-        """The last ones, the newest first."""
-        rows = select(RUNS).order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(limit)
-        return self._runs(rows)
+        """The last ones, the newest first, without their reports."""
+        columns = (column for column in RUNS.c if column is not RUNS.c.report)
+        order = RUNS.c.started_at.desc(), RUNS.c.id.desc()
+        return self._list(select(*columns).order_by(*order).limit(limit), _run)
 
     def last_ends(self) -> dict[str, datetime.datetime]:
         """When the last run of each status ended, on whatever host."""
         rows = (
-            select(RUNS.c.status, func.max(RUNS.c.finished_at))
+            select(RUNS.c.status, func.max(RUNS.c.finished_at).label("ended_at"))
             .where(RUNS.c.finished_at.is_not(None))
             .group_by(RUNS.c.status)
         )
-        return self._database.read(lambda connection: dict(connection.execute(rows).tuples().all()))
+        return dict(self._list(rows, lambda row: (str(row.status), _moment(row.ended_at))))
 
     def run(self, which: str) -> RunRecord | None:
-        """The one whose id begins so, if there is only one."""
-        begins = RUNS.c.id.startswith(which, autoescape=True)
-        found = self._runs(select(RUNS).where(begins).limit(2))
+        """The one whose id begins so, if there is only one, with its report."""
+        if not which:
+            return None  # every id begins so
+        rows = select(RUNS).where(RUNS.c.id.startswith(which, autoescape=True)).limit(2)
+
+        def work(connection: Connection) -> list[RunRecord]:
+            return [_whole_run(row) for row in connection.execute(rows)]
+
+        found = self._read(work)
         return found[0] if len(found) == 1 else None
 
-    def _runs(self, rows: Select[Any]) -> list[RunRecord]:
-        return self._database.read(
-            lambda connection: [_run(row) for row in connection.execute(rows)]
-        )
-
     def processes(self) -> list[ProcessRecord]:
-        rows = select(PROCESSES).order_by(PROCESSES.c.host, PROCESSES.c.started_at)
-        return self._database.read(
-            lambda connection: [_process(row) for row in connection.execute(rows)]
+        return self._list(
+            select(PROCESSES).order_by(PROCESSES.c.host, PROCESSES.c.started_at), _process
         )
 
     def store_orders(self) -> dict[str, StoreOrder]:
         """By name; the name ``""`` stands for all stores."""
         return self.wishes("", None).stores
+
+    def _list(self, rows: Select[Any], understand: Callable[[Row[Any]], T]) -> list[T]:
+        return self._read(lambda connection: list(_readable(connection, rows, understand)))
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._database.read(work)
+        except _ODD as odd:
+            raise Unreadable(f"{self._database.title} holds what no scrubber wrote: {odd}") from odd
 
     def cancel(self, run: str) -> bool:
         """Ask for its end; whether it is under way."""
@@ -277,41 +239,104 @@ class Activity:
             statement = statement.where(PROCESSES.c.host == host)
         return self._database.write(lambda connection: connection.execute(statement).rowcount)
 
-    def order(self, now: datetime.datetime, store: str, order: StoreOrder) -> None:
-        """What holds for this store from now on, ``""`` for all."""
-        statement: Executable
+    def change(
+        self, now: datetime.datetime, store: str, change: Callable[[StoreOrder], StoreOrder]
+    ) -> StoreOrder:
+        """Order something of this store, ``""`` for all, in the place of what held until now.
+
+        :param change: makes the new order of the old one, maybe more than once; nobody else
+            changes it meanwhile.
+        :returns: what holds from now on.
+        """
+        of_store = STORES.c.store == store
+
+        def work(connection: Connection) -> StoreOrder:
+            known = dict(_readable(connection, select(STORES).where(of_store), _named_order))
+            order = change(known.get(store, StoreOrder()))
+            connection.execute(self._saving(now, store, order))
+            return order
+
+        return self._database.write_alone(work)
+
+    def _saving(self, now: datetime.datetime, store: str, order: StoreOrder) -> Executable:
         if order == StoreOrder():
-            statement = delete(STORES).where(STORES.c.store == store)
-        else:
-            statement = upsert(STORES, self._database.dialect).values(
-                store=store, paused=order.paused, max_rate=order.max_rate, changed_at=now
-            )
-        self._database.write(lambda connection: connection.execute(statement))
+            return delete(STORES).where(STORES.c.store == store)
+        return upsert(STORES, self._database.dialect).values(
+            store=store, paused=order.paused, max_rate=order.max_rate, changed_at=now
+        )
+
+
+# Rows, which somebody else may have written -------------------------------------------------
+
+
+def _readable(
+    connection: Connection, rows: Select[Any], understand: Callable[[Row[Any]], T]
+) -> Iterator[T]:
+    """Those that are what a scrubber writes."""
+    found = connection.execute(rows)
+    while True:
+        try:
+            # One by one: the first odd one would end an iteration.
+            row = found.fetchone()
+            if row is None:
+                return
+            understood = understand(row)
+        except _ODD as odd:
+            LOG.debug("A row of the state database is left out: %r", odd)
+            continue
+        yield understood
 
 
 def _run(row: Row[Any]) -> RunRecord:
     return RunRecord(
-        id=row.id,
-        process=row.process_id,
-        host=row.host,
-        pid=row.pid,
-        trigger=row.trigger_name,
-        status=row.status,
-        started_at=row.started_at,
-        seen_at=row.seen_at,
-        finished_at=row.finished_at,
-        report=json.loads(row.report),
+        id=str(row.id),
+        process=str(row.process_id),
+        host=str(row.host),
+        pid=count(row.pid),
+        trigger=str(row.trigger_name),
+        status=str(row.status),
+        started_at=_moment(row.started_at),
+        seen_at=_moment(row.seen_at),
+        finished_at=_moment_or_none(row.finished_at),
+        figures=Figures.of_document(_document(row.figures)),
         cancel_asked=bool(row.cancel_asked),
     )
 
 
+def _whole_run(row: Row[Any]) -> RunRecord:
+    return replace(_run(row), report=_document(row.report))
+
+
 def _process(row: Row[Any]) -> ProcessRecord:
     return ProcessRecord(
-        id=row.id,
-        host=row.host,
-        pid=row.pid,
-        version=row.version,
-        started_at=row.started_at,
-        seen_at=row.seen_at,
-        doing=json.loads(row.doing),
+        id=str(row.id),
+        host=str(row.host),
+        pid=count(row.pid),
+        version=str(row.version),
+        started_at=_moment(row.started_at),
+        seen_at=_moment(row.seen_at),
+        doing=_document(row.doing),
     )
+
+
+def _named_order(row: Row[Any]) -> tuple[str, StoreOrder]:
+    rate = row.max_rate
+    sensible = isinstance(rate, int | float) and math.isfinite(rate) and rate > 0
+    return row.store, StoreOrder(bool(row.paused), rate if sensible else None)
+
+
+def _document(written: str) -> dict[str, Any]:
+    document = json.loads(written)
+    if not isinstance(document, dict):
+        raise ValueError("a document is not a JSON object")
+    return document
+
+
+def _moment(found: object) -> datetime.datetime:
+    if not isinstance(found, datetime.datetime):
+        raise ValueError(f"{found!r:.40} is not a moment")
+    return found
+
+
+def _moment_or_none(found: object) -> datetime.datetime | None:
+    return None if found is None else _moment(found)

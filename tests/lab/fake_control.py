@@ -1,6 +1,7 @@
 """A process that does nothing but remember what the admin API asked of it."""
 
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 from scrubber.model import Backlog, Outcome
@@ -21,6 +22,7 @@ class FakeControl:
         self.reasons: list[str] = []
         self.asked_for = 0
         self.cancelled: list[str] = []
+        self.looked_up: list[str | None] = []
         self.orders: dict[str, StoreOrder] = {}
         self.trouble: Exception | None = None
         self.reading_now = a_reading()
@@ -41,6 +43,7 @@ class FakeControl:
 
     def run(self, run: str) -> dict[str, Any] | None:
         self._fail()
+        self.looked_up.append(run)
         return next((at for at in self.runs(2) if at["run"] == run), None)
 
     def cancel(self, run: str) -> bool:
@@ -58,10 +61,13 @@ class FakeControl:
     def ordered(self, store: str) -> StoreOrder:
         return self.orders.get(store, StoreOrder())
 
-    def order(self, store: str, order: StoreOrder) -> None:
-        self.orders[store] = order
+    def change(self, store: str, change: Callable[[StoreOrder], StoreOrder]) -> StoreOrder:
+        self.orders[store] = change(self.ordered(store))
+        self._fail()
+        return self.orders[store]
 
     def parked(self, store: str | None, limit: int) -> list[dict[str, Any]]:
+        self.looked_up.append(store)
         entry = {
             "image": IMAGE,
             "location": 1,

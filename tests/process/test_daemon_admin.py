@@ -1,5 +1,7 @@
 """A real daemon in mid-run: what its admin API shows is what happens, what is ordered is done."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,25 @@ def test_a_run_is_shown_counted_and_cancelled(
     backlog.assert_truthful()
 
 
+def test_a_run_that_no_scrubber_wrote_is_no_reason_to_do_without_the_database(
+    program: Program, backlog: Backlog, admin: Admin
+) -> None:
+    backlog.add_live(2)
+    backlog.add_pending(MANY)
+    start(program, backlog, admin)
+    with closing(sqlite3.connect(program.directory / "state.sqlite")) as state, state:
+        state.execute(
+            "INSERT INTO scrubber_runs SELECT '0bad', process_id, host, pid, trigger_name, status,"
+            " 'garbage', seen_at, NULL, 0, 'garbage', 'garbage' FROM scrubber_runs"
+        )
+    answer = admin.ask("GET", "/v1/runs/0bad")
+    assert answer.status == 503
+    assert "no scrubber wrote" in answer.document["detail"]
+    (run,) = admin.get("/v1/runs")["runs"]
+    assert run["run"] == admin.get("/v1/status")["run"]
+    assert admin.metric("scrubber_state_database_up") == 1
+
+
 def test_a_store_is_paused_and_slowed_down(
     program: Program, backlog: Backlog, admin: Admin
 ) -> None:
@@ -122,8 +143,41 @@ def test_without_a_state_database_what_is_remembered_is_missed_and_nothing_else(
     running = program.start("--daemon")
     running.child.wait_ready(lambda: admin.path.exists() and len(backlog.recorded()) > 0)
     assert admin.ask("GET", "/v1/runs").status == 503
+    assert admin.ask("GET", "/v1/runs/0123").status == 503
     run = admin.get("/v1/status")["run"]
+    present = admin.get(f"/v1/runs/{run}")
+    assert (present["run"], present["status"], present["pid"]) == (run, "running", running.pid)
     path = f"/v1/stores/{backlog.store}"
     assert admin.ask("PATCH", path, {"paused": True}).status == 200
     wait_until(lambda: admin.get("/v1/status")["run"] != run, what="the end of the run")
+    ended = admin.get(f"/v1/runs/{run}")
+    assert ended["status"] == "partial"
+    assert ended["locations"]["deleted"] == len(backlog.recorded())
+    cancel = {"status": "cancelled"}
+    assert admin.ask("PATCH", f"/v1/runs/{run}", cancel).status == 409
+
+    assert admin.ask("PATCH", path, {"paused": False}).status == 200
+    assert admin.ask("POST", "/v1/runs").status == 202
+    wait_until(lambda: admin.get("/v1/status")["run"] not in (None, run), what="another run")
+    another = admin.get("/v1/status")["run"]
+    assert admin.ask("PATCH", f"/v1/runs/{another}", cancel).status == 202
+    wait_until(
+        lambda: admin.get(f"/v1/runs/{another}")["status"] == "cancelled", what="its end", seconds=5
+    )
     assert admin.metric("scrubber_state_database_up") == 0
+
+
+def test_an_order_holds_here_though_the_state_database_is_gone(
+    program: Program, backlog: Backlog, admin: Admin
+) -> None:
+    backlog.add_live(2)
+    backlog.add_pending(MANY)
+    running = start(program, backlog, admin)
+    state = program.directory / "state.sqlite"
+    state.rename(program.directory / "elsewhere.sqlite")
+    answer = admin.ask("PATCH", f"/v1/stores/{backlog.store}", {"paused": True})
+    assert answer.status == 503
+    assert "holds for this process" in answer.document["detail"]
+    assert admin.get(f"/v1/stores/{backlog.store}")["paused"]
+    wait_until(lambda: running.runs_ended() == 1, what="the end of the run", seconds=5)
+    assert len(backlog.recorded()) < MANY

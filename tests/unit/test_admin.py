@@ -113,7 +113,7 @@ def test_runs_are_listed_as_many_as_wanted(client: testing.TestClient) -> None:
     assert len(client.get("/v1/runs?limit=1", **UNIX).json["runs"]) == 1
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "501", "x", "1.5"])
+@pytest.mark.parametrize("limit", ["0", "-1", "101", "x", "1.5"])
 def test_a_list_is_never_longer_than_a_process_can_bear(
     client: testing.TestClient, limit: str
 ) -> None:
@@ -198,9 +198,25 @@ def test_what_is_no_small_json_document_is_refused(
     assert control.orders == {}
 
 
-def test_parked_locations_of_one_store(client: testing.TestClient) -> None:
+def test_parked_locations_of_one_store(client: testing.TestClient, control: FakeControl) -> None:
     assert client.get("/v1/parked", **UNIX).json["locations"][0]["image"] == IMAGE
     assert client.get("/v1/parked?store=slow", **UNIX).json == {"locations": []}
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "", "FAST", "%00", "%ED%A0%80", "a" * 37, "%25", "0123456789AB", "0%0A"]
+)
+def test_what_cannot_be_there_is_looked_up_in_no_database(
+    client: testing.TestClient, control: FakeControl, name: str
+) -> None:
+    cancel = {"status": "cancelled"}
+    assert_problem(client.get(f"/v1/runs/{name}x", **UNIX), 404)
+    assert_problem(client.patch(f"/v1/runs/{name}x", json=cancel, **UNIX), 404)
+    assert_problem(client.get(f"/v1/stores/{name}", **UNIX), 404)
+    if name:
+        assert_problem(client.get(f"/v1/runs/{name}", **UNIX), 404)
+        assert_problem(client.get(f"/v1/parked?store={name}", **UNIX), 404, "store")
+    assert control.looked_up == []
 
 
 def test_threads_are_text(client: testing.TestClient) -> None:
@@ -225,6 +241,19 @@ def test_without_the_state_database_the_rest_goes_on(
     control.trouble = errors.StateUnavailable("it is locked")
     assert_problem(client.get("/v1/runs", **UNIX), 503, "it is locked")
     assert client.get("/livez", **UNIX).status_code == 200
+
+
+def test_an_order_that_cannot_be_written_down_is_said_to_be_so_and_logged(
+    client: testing.TestClient, control: FakeControl, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    control.trouble = errors.StateUnavailable("it is locked; the order holds for this process")
+    for path in ("/v1/stores/fast", "/v1/stores"):
+        result = client.patch(path, json={"paused": True}, **UNIX)
+        assert_problem(result, 503, "holds for this process")
+    assert set(control.orders.values()) == {StoreOrder(paused=True)}
+    assert "store fast: paused=True" in caplog.text
+    assert "all stores: paused=True" in caplog.text
 
 
 def test_a_defect_is_logged_and_tells_clients_nothing(

@@ -2,13 +2,15 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from contract.activity_contract import a_process, a_run
+from contract.activity_contract import a_process, a_run, mess_up
 from scrubber.orders import ALL, StoreOrder
 from scrubber.reporting.report import Report, utcnow
-from scrubber.state.activity import RUNNING, SILENCE, RunRecord
+from scrubber.state.activity import PROCESSES, RUNS
+from scrubber.state.records import RUNNING, SILENCE, Figures, RunRecord
 from unit.managing import Manage
 from unit.test_manage import EVIL
 
@@ -22,17 +24,19 @@ def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
     return manage
 
 
-def a_report(**changes: object) -> dict[str, object]:
+def a_report(**changes: object) -> dict[str, Any]:
     return Report(utcnow).as_dict() | {"summary": "succeeded: nothing"} | changes
 
 
-def a_running(number: int = 1, **changes: object) -> RunRecord:
+def a_running(number: int = 1, **changes: Any) -> RunRecord:
     started = utcnow() - MINUTE + datetime.timedelta(seconds=number)
-    values = {"started_at": started, "seen_at": utcnow(), "report": a_report()} | changes
-    return a_run(number, **values)
+    report = changes.pop("report", None) or a_report()
+    figures = Figures.of_report(report)
+    values = {"started_at": started, "seen_at": utcnow(), "report": report, "figures": figures}
+    return a_run(number, **values | changes)
 
 
-def an_ended(number: int = 1, **changes: object) -> RunRecord:
+def an_ended(number: int = 1, **changes: Any) -> RunRecord:
     return a_running(number, status="succeeded", finished_at=utcnow(), **changes)
 
 
@@ -46,8 +50,8 @@ def test_status_says_what_each_scrubber_does(manage: Manage) -> None:
         activity.save_process(a_process("p2", "controller-2", seen_at=utcnow() - 2 * SILENCE))
         activity.save_run(a_running())
         activity.save_run(an_ended(2, report=a_report(bytes_freed=2048)))
-        activity.order(utcnow(), "fast", StoreOrder(paused=True))
-        activity.order(utcnow(), "slow", StoreOrder(max_rate=2.5))
+        activity.change(utcnow(), "fast", lambda _: StoreOrder(paused=True))
+        activity.change(utcnow(), "slow", lambda _: StoreOrder(max_rate=2.5))
     said = manage.run("status").stdout
     assert "controller-1 (pid 4711): waiting: next run in 5 min (interval)" in said
     assert "controller-2 (pid 4711): not heard of since" in said
@@ -63,7 +67,7 @@ def test_status_as_a_document(manage: Manage) -> None:
         activity.save_process(a_process("p1", seen_at=utcnow()))
         activity.save_process(a_process("p2", seen_at=utcnow() - 2 * SILENCE))
         activity.save_run(a_running())
-        activity.order(utcnow(), ALL, StoreOrder(paused=True))
+        activity.change(utcnow(), ALL, lambda _: StoreOrder(paused=True))
     document = manage.run("status", "--format", "json").document
     assert [process["alive"] for process in document["processes"]] == [True, False]
     assert [run["run"] for run in document["running"]] == [a_running().id]
@@ -113,10 +117,59 @@ def test_show_prints_the_report_of_a_run(manage: Manage) -> None:
     assert document["run"]["summary"] == "succeeded: nothing"
 
 
+@pytest.mark.parametrize(
+    ("column", "garbage"),
+    [
+        ("finished_at", "garbage"),
+        ("figures", "garbage"),
+        ("figures", "{}"),
+        ("report", "garbage"),
+        ("report", "[]"),
+        ("report", "{}"),
+        ("report", '{"stores": {"a": {}}, "left": 5, "dry_run": true}'),
+    ],
+)
+def test_a_run_that_no_scrubber_wrote_hides_no_other(
+    manage: Manage, column: str, garbage: str
+) -> None:
+    with manage.activity() as activity:
+        activity.save_run(an_ended(1))
+        activity.save_run(an_ended(2))
+        mess_up(activity, RUNS, an_ended(2).id, column, garbage)
+    for command in (["runs"], ["status"]):
+        said = manage.run(*command)
+        assert said.status == 0
+        assert (an_ended(1).id if column != "report" else an_ended(2).id) in said.stdout
+    manage.run("show", an_ended(2).id).assert_one_error("no scrubber wrote")
+    latest = manage.run("show", "latest")
+    if column == "report":
+        latest.assert_one_error("no scrubber wrote")
+    else:
+        assert an_ended(1).id in latest.stdout
+
+
+def test_a_process_that_is_none_hides_no_other(manage: Manage) -> None:
+    with manage.activity() as activity:
+        activity.save_process(a_process("p1", seen_at=utcnow()))
+        activity.save_process(a_process("p2", "controller-2", seen_at=utcnow()))
+        mess_up(activity, PROCESSES, "p1", "doing", "5")
+    said = manage.run("status").stdout
+    assert "controller-2" in said
+    assert "controller-1" not in said
+
+
 @pytest.mark.parametrize("wanted", ["latest", "nosuchrun"])
 def test_a_run_that_nobody_knows_is_one_line(manage: Manage, wanted: str) -> None:
     with manage.activity():
         manage.run("show", wanted).assert_one_error("no run")
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+def test_no_id_is_the_beginning_of_no_run(manage: Manage, command: str) -> None:
+    with manage.activity() as activity:
+        activity.save_run(a_running())
+        manage.run(command, "").assert_one_error("no run")
+        assert not activity.wishes("p1", a_running().id).cancel
 
 
 def test_nothing_remembered_is_said(manage: Manage) -> None:
@@ -155,7 +208,7 @@ def test_only_a_run_under_way_can_be_cancelled(manage: Manage) -> None:
 
 def test_a_pause_holds_until_it_is_lifted(manage: Manage) -> None:
     with manage.activity() as activity:
-        activity.order(utcnow(), "fast", StoreOrder(max_rate=5.0))
+        activity.change(utcnow(), "fast", lambda _: StoreOrder(max_rate=5.0))
         assert "store fast" in manage.run("pause", "fast").stdout
         assert activity.store_orders() == {"fast": StoreOrder(paused=True, max_rate=5.0)}
         assert manage.run("resume", "slow").stdout == "Store slow is not paused.\n"
@@ -176,12 +229,13 @@ def test_a_pause_of_all_stores_is_lifted_only_as_a_whole(manage: Manage) -> None
 
 
 @pytest.mark.parametrize("command", ["pause", "resume"])
-@pytest.mark.parametrize("store", ["fasst", "web"])
+@pytest.mark.parametrize("store", ["fasst", "web", ""])
 def test_only_a_configured_store_that_holds_something_can_be_paused(
     manage: Manage, command: str, store: str
 ) -> None:
-    with manage.activity():
+    with manage.activity() as activity:
         manage.run(command, store).assert_one_error(store, "no such store", "fast, slow")
+        assert activity.store_orders() == {}
 
 
 def test_run_now_asks_the_daemons(manage: Manage) -> None:

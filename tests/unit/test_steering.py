@@ -11,9 +11,10 @@ from lab.processes import wait_until
 from scrubber import errors, pool
 from scrubber.orders import ALL, Orders, StoreOrder
 from scrubber.reporting.report import Report, utcnow
-from scrubber.state.activity import RUNNING, Activity
+from scrubber.state.activity import Activity
 from scrubber.state.database import StateDatabase
 from scrubber.state.opening import Reopening
+from scrubber.state.records import RUNNING
 from scrubber.steering import Steering
 
 
@@ -79,13 +80,16 @@ def test_a_run_is_seen_while_it_goes_on_and_kept_when_it_ended(steered: Steered)
     assert found is not None
     assert (found.status, found.trigger, found.finished_at) == (RUNNING, "interval", None)
     report.alarm("look at this")
-    steered.eventually(lambda: steered.activity.runs(1)[0].report["alarms"] == ["look at this"])
+    steered.eventually(lambda: "look at this" in steered.activity.runs(1)[0].figures.summary)
     report.finish()
     steered.steering.end()
     (ended,) = steered.activity.runs(10)
     assert ended.status == "partial"
     assert ended.finished_at == report.finished_at
-    assert "look at this" in ended.report["summary"]
+    assert "look at this" in ended.figures.summary
+    whole = steered.activity.run(report.run)
+    assert whole is not None
+    assert whole.report["alarms"] == ["look at this"]
 
 
 def test_a_cancel_reaches_the_run_it_is_for(steered: Steered) -> None:
@@ -102,19 +106,19 @@ def test_a_cancel_reaches_the_run_it_is_for(steered: Steered) -> None:
 
 
 def test_a_pause_reaches_the_process_and_its_end_too(steered: Steered) -> None:
-    steered.activity.order(utcnow(), "fast", StoreOrder(paused=True))
+    steered.activity.change(utcnow(), "fast", lambda _: StoreOrder(paused=True))
     steered.eventually(lambda: steered.orders.of("fast").paused)
     assert not steered.orders.of("slow").paused
-    steered.activity.order(utcnow(), ALL, StoreOrder(paused=True))
+    steered.activity.change(utcnow(), ALL, lambda _: StoreOrder(paused=True))
     steered.eventually(lambda: steered.orders.all_paused)
     for store in ("fast", ALL):
-        steered.activity.order(utcnow(), store, StoreOrder())
+        steered.activity.change(utcnow(), store, lambda _: StoreOrder())
     steered.eventually(lambda: not steered.orders.of("fast").paused)
 
 
 def test_a_pause_is_known_before_the_first_run(url: str) -> None:
     with closing(StateDatabase(url, pool.Flag())) as database:
-        Activity(database).order(utcnow(), "fast", StoreOrder(paused=True))
+        Activity(database).change(utcnow(), "fast", lambda _: StoreOrder(paused=True))
         state = Reopening(lambda: StateDatabase(url, pool.Flag()), required=False)
         steered = Steered(state, Activity(database))
         assert steered.orders.of("fast").paused

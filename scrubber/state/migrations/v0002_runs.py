@@ -34,6 +34,8 @@ def upgrade() -> None:
             sa.Column("seen_at", moment, nullable=False),
             sa.Column("finished_at", moment),
             sa.Column("cancel_asked", sa.Boolean, nullable=False),
+            # What lists show, so that they need no report; before it, as SQLite reads in order.
+            sa.Column("figures", document, nullable=False),
             sa.Column("report", document, nullable=False),
             # The order in which they are listed; as a constraint it is made in the same step.
             sa.UniqueConstraint("started_at", "id", name="scrubber_runs_order"),
