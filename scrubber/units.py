@@ -15,7 +15,7 @@ _WINDOW = re.compile(r"(\d\d?:\d\d)\s*-\s*(\d\d?:\d\d)(?:\s+(\S+))?")
 _LOCAL_TIME = "/etc/localtime"
 
 
-class _Written(types.ConfigType):
+class Written(types.ConfigType):
     """A value that is told from others of its type by how it is written."""
 
     def _formatter(self, value: Any) -> str:
@@ -28,7 +28,7 @@ class _Written(types.ConfigType):
         return hash(type(self))
 
 
-class Size(_Written):
+class Size(Written):
     """Bytes, also as ``500GB`` or ``1.5TiB``."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Size(_Written):
         return _size(str(value))
 
 
-class FreeSpace(_Written):
+class FreeSpace(Written):
     """A :class:`Watermark`: ``10%``, or a size; None for an empty value."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class FreeSpace(_Written):
         return Watermark(share=percent / 100)
 
 
-class QuietHours(_Written):
+class QuietHours(Written):
     """A :class:`Window`: ``22:00-06:00``, with a time zone or in this host's; None if empty."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from oslo_config import types
+from scrubber.units import Written
 
 #: Who may connect to a unix socket: the user and the group that scrubber runs as.
 SOCKET_MODE = 0o660
@@ -111,7 +111,7 @@ class UnixAddress:
 Address = TcpAddress | UnixAddress
 
 
-class ListenOption(types.ConfigType):
+class ListenOption(Written):
     """An :data:`Address` as operators write it; None if empty."""
 
     def __init__(self) -> None:
@@ -122,15 +122,6 @@ class ListenOption(types.ConfigType):
         if not text:
             return None
         return _unix(text) if text.startswith("unix:") else _tcp(text)
-
-    def _formatter(self, value: Any) -> str:
-        return str(value)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
 
 
 def _unix(text: str) -> UnixAddress:

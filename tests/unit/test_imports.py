@@ -49,7 +49,7 @@ ROOMS = [
     ("scrubber.reporting.report", {"scrubber.model"}),
     # Metrics tell the version, the audit trail has an option.
     ("scrubber.reporting", {"scrubber", "scrubber.config", "scrubber.options", "scrubber.model"}),
-    ("scrubber.admin.address", set()),
+    ("scrubber.admin.address", {"scrubber.units"}),
     (
         "scrubber.admin",
         {
@@ -59,6 +59,7 @@ ROOMS = [
             "scrubber.orders",
             "scrubber.pool",
             "scrubber.reporting",
+            "scrubber.units",
         },
     ),
     ("scrubber.config", {"scrubber", "scrubber.arguments", "scrubber.errors", "scrubber.options"}),
