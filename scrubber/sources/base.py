@@ -1,6 +1,7 @@
 """The contract of a source of deleted images."""
 
 import datetime
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -59,6 +60,20 @@ class Finished:
 
     changed_locations: frozenset[int]
     changed_images: frozenset[str]
+
+
+class Unclaimed:
+    """What a source does whose claims stand in no row: nobody takes them, they never run out."""
+
+    def renew(self, claim: Claim) -> frozenset[int]:
+        claim.taken_at = time.monotonic()
+        return frozenset()
+
+    def release(self, claim: Claim, locations: Collection[int]) -> None:
+        claim.locations -= set(locations)
+
+    def still_ours(self, claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
+        return frozenset(location.id for _, _, location in claimed)
 
 
 class Source(Protocol):

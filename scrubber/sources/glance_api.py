@@ -19,7 +19,7 @@ from scrubber.glance.section import connect
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
 from scrubber.options import GLANCE_SECTION
 from scrubber.planning.retirement import ApiImage, Query, obstacle
-from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
+from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation, Unclaimed
 
 T = TypeVar("T")
 
@@ -57,8 +57,10 @@ class _Listing:
         return self.before is None or image.created_at < self.before
 
 
-class GlanceApiSource:
+class GlanceApiSource(Unclaimed):
     """See :class:`scrubber.sources.base.Source`; two processes may be at one image.
+
+    Its driver looks at each image itself, right before each step.
 
     :param tag: what marks an image for deletion, now.
     :param query: what it must match beside that, now.
@@ -199,17 +201,6 @@ class GlanceApiSource:
         numbers = {at.id for candidate in candidates for at in candidate.locations}
         claim = Claim(None, time.monotonic(), locations=numbers)
         return Claimed(claim, tuple(candidates), lost=())
-
-    def renew(self, claim: Claim) -> frozenset[int]:
-        claim.taken_at = time.monotonic()
-        return frozenset()
-
-    def release(self, claim: Claim, locations: Collection[int]) -> None:
-        claim.locations -= set(locations)
-
-    def still_ours(self, claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
-        """All: the driver looks at the image itself, right before each step."""
-        return frozenset(location.id for _, _, location in claimed)
 
     # Live references: Glance guards its own ------------------------------------------------
 
