@@ -1,5 +1,6 @@
 """A daemon as operators see and steer it through the admin API (scrubber.admin.control)."""
 
+import datetime
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -52,6 +53,10 @@ class ProcessControl:
         self._describe = describe
         self.server: Server | None = None
         self._backlog: Fresh[Backlog | None] = Fresh(self._ask_for_backlog)
+        # A restart is no reason to forget when all went well for the last time.
+        nothing: dict[str, datetime.datetime] = {}
+        ends = self._state.ask(lambda state: Activity(state).last_ends(), nothing)
+        process.totals.ended_at.update(ends)
         self._parked: Fresh[dict[str, int] | None] = Fresh(self._count_parked)
 
     # Probes ---------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """One process: its configuration, its connections, and the runs it makes, one at a time."""
 
-import datetime
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,6 @@ from scrubber.reporting.totals import Totals
 from scrubber.run import Run, Settings
 from scrubber.sources.base import Source
 from scrubber.sources.opening import open_source
-from scrubber.state.activity import Activity
 from scrubber.state.base import Ledger, NoLedger
 from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
@@ -105,10 +103,6 @@ class Process:
         self.source = open_source(self.conf, self.stop, rehearsal=self.conf.dry_run)
         self.state = open_state(self.conf, self.stop, create=not self.conf.dry_run)
         self._ledger = ReopeningLedger(self.state, SqlLedger)
-        # A restart is no reason to forget when all went well for the last time.
-        nothing: dict[str, datetime.datetime] = {}
-        ends = self.state.ask(lambda state: Activity(state).last_ends(), nothing)
-        self.totals.ended_at.update(ends)
         if self.conf[GLANCE_SECTION].purge_cache and not self.conf.dry_run:
             from scrubber.glance.caches import open_caches  # its libraries take long to import
 
