@@ -3,7 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cryptography.fernet import Fernet
 from keystoneauth1 import session as sessions
@@ -11,7 +11,7 @@ from keystoneauth1.identity import v3
 
 from lab import Unavailable
 from lab.glance import render
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ waitress.serve(application, listen="{LOCALHOST}:" + port, threads=4)
 """
 
 
-class Keystone:
+class Keystone(Service):
     """``with Keystone(directory) as keystone``; ``admin`` may do everything."""
 
     def __init__(self, directory: Path) -> None:
@@ -70,13 +70,6 @@ class Keystone:
     def stop(self) -> None:
         if self._child is not None:
             self._child.stop(seconds=3)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # What is in it
 
