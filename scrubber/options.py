@@ -295,8 +295,8 @@ STATE_OPTS = [
         min=0,
         max=10 * _YEAR,
         mutable=True,
-        help="Seconds for which the reports of runs are kept; 30 days. 0 keeps none once the next "
-        "run began.",
+        help="Seconds for which the reports of runs are kept; 30 days. What is older is removed "
+        "once an hour.",
     ),
 ]
 
