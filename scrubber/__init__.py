@@ -21,6 +21,7 @@ pipeline; every stage is a package or a module, and this is the map::
     state/      what is remembered between runs: what failed, when to try it again
     reporting/  what an operator reads about all that
     admin/      probes, metrics, watching and steering over HTTP
+    workers/    several processes under a supervisor: one run, one report
     glance/     Glance's own API: one more source, one more driver
     checks/     what is looked at before it goes live (``scrubber-manage check``)
 

@@ -9,7 +9,8 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, signal.SIG_IGN)
 
 
-def main() -> int:
+def prepare() -> None:
+    """What must be done before anything else is imported."""
     from scrubber import pool
 
     for stream in (sys.stdout, sys.stderr):
@@ -17,6 +18,10 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")  # a store may have any name
     # Before anything imports sockets, locks or threads.
     pool.patch()
+
+
+def main() -> int:
+    prepare()
     from scrubber import cli
 
     return cli.main(sys.argv[1:])

@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 from scrubber import config, errors, pool, service, signals, systemd
 from scrubber.model import Backlog
-from scrubber.options import ADMIN_SECTION, PROJECT
+from scrubber.options import ADMIN_SECTION, GLANCE_API, PROJECT
 from scrubber.planning.wakeups import Trigger
 from scrubber.process import Process
 from scrubber.reporting import text
@@ -25,7 +25,6 @@ from scrubber.reporting.document import print_report
 from scrubber.reporting.report import Report
 from scrubber.restore import Restored, Restorer
 from scrubber.sources.opening import open_for_restore
-from scrubber.stores import registry
 
 if TYPE_CHECKING:
     from scrubber.admin.server import Server
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         _check_combination(conf)
         with (
             closing(open_trail(conf, is_daemon=_is_daemon(conf))) as audit,
-            closing(Process(conf, argv, audit)) as process,
+            closing(Process(conf, argv, audit, workers=_workers(conf))) as process,
         ):
             status = _main(process, audit)
             print(end="", flush=True)  # a full disk may show only now
@@ -119,6 +118,11 @@ def _is_daemon(conf: cfg.ConfigOpts) -> bool:
     return bool(conf.daemon and not conf.dry_run and not conf.restore)
 
 
+def _workers(conf: cfg.ConfigOpts) -> int:
+    """Looking and restoring are done here."""
+    return 1 if conf.dry_run or conf.restore else config.workers(conf)
+
+
 def _main(process: Process, audit: AuditTrail) -> int:
     """Do what the command line says, until it is done or a signal ends it."""
     conf = process.conf
@@ -141,6 +145,7 @@ def _main(process: Process, audit: AuditTrail) -> int:
         grace=lambda: conf[PROJECT].graceful_shutdown_timeout,
         reload=reload,
         run_now=run_now,
+        leaving=process.kill_workers,
     )
     try:
         process.open()
@@ -159,7 +164,7 @@ def _main(process: Process, audit: AuditTrail) -> int:
 def _once(process: Process) -> int:
     conf = process.conf
     if not conf.dry_run:
-        process.steer(doing=lambda: {"state": "running"}, run_now=lambda: None)
+        process.steer(doing=lambda: {"state": "running"} | process.workers(), run_now=lambda: None)
     run = process.new_run("once")
     report = run.report
     if conf.format == "text" and _on_terminal():
@@ -213,7 +218,8 @@ def _serve(
         return service.status_line(daemon.status(), process.run.report if process.run else None)
 
     process.steer(
-        doing=lambda: daemon.status().as_dict() | {"text": line()}, run_now=daemon.run_now
+        doing=lambda: daemon.status().as_dict() | {"text": line()} | process.workers(),
+        run_now=daemon.run_now,
     )
     with ExitStack() as stack:
         stack.callback(systemd.Reporter(notifier, line, process.stop).close)
@@ -250,7 +256,7 @@ def _print_if_json(conf: cfg.ConfigOpts, report: Report) -> None:
 def _restore(process: Process, image: str) -> int:
     conf = process.conf
     ours = conf[PROJECT]
-    if ours.source == registry.GLANCE_API:
+    if ours.source == GLANCE_API:
         return _unmark(process, image)
     source = process.source = open_for_restore(conf, process.stop)
     restorer = Restorer(source, process.stores, ours.claim_lease, ours.call_timeout)

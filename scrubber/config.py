@@ -6,6 +6,7 @@ An operator's glance-scrubber.conf is read as it is; :func:`reload` refuses a ba
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -19,6 +20,7 @@ from scrubber.options import (
     ADMIN_OPTS,
     ADMIN_SECTION,
     CLI_OPTS,
+    GLANCE_API,
     GLANCE_OPTS,
     GLANCE_SECTION,
     GLANCE_STORE_OPTS,
@@ -170,6 +172,11 @@ def _read_all(conf: cfg.ConfigOpts) -> None:
             f"option call_timeout ({scrubber.call_timeout}) in section [{PROJECT}] must be less "
             f"than claim_lease ({scrubber.claim_lease}): raise claim_lease"
         )
+    if scrubber.source == GLANCE_API and workers(conf) > 1:
+        raise errors.ConfigError(
+            f"option workers in section [{PROJECT}] must be 1 with source = {GLANCE_API}: Glance "
+            "itself is the limit there, and nothing tells which process has an image"
+        )
     key = conf.metadata_encryption_key
     if key and len(key.encode()) not in (16, 24, 32):
         raise errors.ConfigError(
@@ -237,6 +244,18 @@ def reload(
     """
     check(load(argv))
     conf.mutate_config_files()
+
+
+def workers(conf: cfg.ConfigOpts) -> int:
+    """How many processes are to scrub.
+
+    Only the command line has the option outside of our section: in the files of Glance's API a
+    ``workers`` of section [DEFAULT] means the API's own.
+    """
+    wanted: int = conf[PROJECT].workers
+    if on_command_line(conf, "workers"):
+        wanted = conf.workers
+    return wanted or len(os.sched_getaffinity(0))
 
 
 def on_command_line(conf: cfg.ConfigOpts, name: str) -> bool:

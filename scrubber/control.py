@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from scrubber import errors, pool
 from scrubber.admin.control import Document
 from scrubber.admin.server import Server
-from scrubber.health import BOUNDS, Health
+from scrubber.health import BOUNDS
 from scrubber.model import Backlog
 from scrubber.options import PROJECT
 from scrubber.orders import StoreOrder
@@ -84,6 +84,7 @@ class ProcessControl:
             "text": self._describe(),
             "run": run.report.run if run else None,
             "state_database": self._state.problem or "up",
+            **self._process.workers(),
         }
 
     def runs(self, limit: int) -> list[Document]:
@@ -139,21 +140,20 @@ class ProcessControl:
         return [self._store(drivers[name]) for name in sorted(drivers)]
 
     def _store(self, driver: base.Driver) -> Document:
-        health = self._process.healths.of(driver)
+        figures = self._process.figures(driver)
         order = self._process.orders.of(driver.store)
-        circuit = health.circuit
         return {
             "store": driver.store,
             "type": driver.section.kind,
             "paused": order.paused,
             "max_rate": order.most(driver.max_rate),
-            "limit": health.limit.allowed,
-            "throttled": health.calls.errors["throttled"],
+            "limit": figures.limit,
+            "throttled": figures.errors.get("throttled", 0),
             "circuit": {
-                "reason": circuit.reason,
-                "asked_again_in_seconds": max(0.0, circuit.probe_at - time.monotonic()),
+                "reason": figures.broken,
+                "asked_again_in_seconds": figures.asked_again_in,
             }
-            if circuit.reason
+            if figures.broken
             else None,
         }
 
@@ -189,21 +189,24 @@ class ProcessControl:
                 for driver in process.stores.drivers.values()
             },
             backlog=self._backlog.value(),
-            slots=process.slots.size,
-            slots_busy=process.slots.running,
+            slots=process.load.slots,
+            slots_busy=process.load.busy,
             remembers=self._state.problem is None,
-            audit_lost=self._audit.lost,
+            audit_lost=self._audit.lost + process.load.audit_lost,
+            workers=process.load.workers,
+            workers_up=process.load.workers_up,
+            worker_deaths=process.load.worker_deaths,
             admin_failures=self.server.failures if self.server else 0,
         )
 
     def _store_reading(self, driver: base.Driver, parked: dict[str, int] | None) -> StoreReading:
-        health = self._process.healths.of(driver)
+        figures = self._process.figures(driver)
         return StoreReading(
             paused=self._process.orders.of(driver.store).paused,
-            circuit_open=health.circuit.reason is not None,
-            limit=health.limit.allowed,
-            errors=health.calls.errors,
-            calls=_durations(health),
+            circuit_open=figures.broken is not None,
+            limit=figures.limit,
+            errors=figures.errors,
+            calls=Durations(BOUNDS, figures.took, figures.seconds),
             parked=None if parked is None else parked.get(driver.store, 0),
         )
 
@@ -247,10 +250,6 @@ class ProcessControl:
         if isinstance(answers[0], Unreadable):
             raise answers[0]
         return answers[0]
-
-
-def _durations(health: Health) -> Durations:
-    return Durations(BOUNDS, tuple(health.calls.took), health.calls.seconds)
 
 
 def _whole(run: RunRecord) -> Document:

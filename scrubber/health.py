@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scrubber import errors
@@ -37,14 +37,51 @@ class Calls:
         self.errors.update(errors)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of a store, in numbers.
+
+    :param limit: locations a second that it gets, None for no limit.
+    :param broken: why it is left alone, None while it works.
+    :param asked_again_in: seconds until it may be asked once more, 0 while it works.
+    :param took, seconds, errors: see :class:`Calls`.
+    """
+
+    limit: float | None = None
+    broken: str | None = None
+    asked_again_in: float = 0.0
+    took: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
+    seconds: float = 0.0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_all(cls, figures: Iterable["Figures"]) -> "Figures":
+        """Those of several processes together; it is left alone only by those that say so."""
+        known = list(figures)
+        if not known:
+            return cls()
+        limits = [at.limit for at in known if at.limit is not None]
+        broken = [at for at in known if at.broken]
+        return cls(
+            limit=sum(limits) if len(limits) == len(known) else None,
+            broken=broken[0].broken if broken else None,
+            asked_again_in=min((at.asked_again_in for at in broken), default=0.0),
+            took=tuple(map(sum, zip(*(at.took for at in known), strict=True))),
+            seconds=sum(at.seconds for at in known),
+            errors=sum((Counter(at.errors) for at in known), Counter[str]()),
+        )
+
+
 class Health:
     """One store's limit and circuit.
 
+    :param share: the part of an operator's limit that is this process's.
     :ivar named: whether it said what its names lead to when it was last asked.
     """
 
-    def __init__(self, driver: base.Driver) -> None:
+    def __init__(self, driver: base.Driver, share: float = 1.0) -> None:
         self._driver = driver
+        self._share = share
         self._limit = Limit()
         self.circuit = Circuit()
         self.calls = Calls()
@@ -56,6 +93,8 @@ class Health:
     def limit(self) -> Limit:
         """With the operators' own limits as they are now."""
         most = self.order().most(self._driver.max_rate)
+        if most is not None:
+            most *= self._share
         if self._limit.most != most:
             self._limit = self._limit.capped(time.monotonic(), most)
         return self._limit
@@ -89,15 +128,32 @@ class Health:
     def may_be_asked(self) -> bool:
         return self.circuit.allows(time.monotonic())
 
+    @property
+    def figures(self) -> Figures:
+        """As they are now."""
+        circuit, calls = self.circuit, self.calls
+        return Figures(
+            limit=self.limit.allowed,
+            broken=circuit.reason,
+            asked_again_in=max(0.0, circuit.probe_at - time.monotonic()) if circuit.reason else 0.0,
+            took=tuple(calls.took),
+            seconds=calls.seconds,
+            errors=dict(calls.errors),
+        )
+
 
 # None of these says that the store did any work.
 _UNHEARD = (errors.Throttled, errors.NotSent, errors.Unavailable)
 
 
 class Healths:
-    """Those of all stores of a process."""
+    """Those of all stores of a process.
 
-    def __init__(self) -> None:
+    :param share: see :class:`Health`.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        self._share = share
         self._by_store: dict[str, Health] = {}
 
     def of(self, driver: base.Driver, order: Callable[[], StoreOrder] | None = None) -> Health:
@@ -105,7 +161,7 @@ class Healths:
 
         :param order: what operators order of it, from now on.
         """
-        health = self._by_store.setdefault(driver.store, Health(driver))
+        health = self._by_store.setdefault(driver.store, Health(driver, self._share))
         if order is not None:
             health.order = order
         return health

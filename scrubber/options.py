@@ -10,8 +10,14 @@ from scrubber.admin import address
 
 PROJECT = "scrubber"
 
+#: The source whose images only Glance's API deletes.
+GLANCE_API = "glance_api"
+
 #: Seconds.
 _DAY, _YEAR = 86_400, 366 * 86_400
+
+#: Processes of one host.
+MOST_WORKERS = 256
 
 UPSTREAM_OPTS = [
     cfg.IntOpt(
@@ -82,6 +88,13 @@ CLI_OPTS = [
         default="text",
         help="How to print the report.",
     ),
+    cfg.IntOpt(
+        "workers",
+        min=0,
+        max=MOST_WORKERS,
+        metavar="N",
+        help="In place of the option workers in section [scrubber].",
+    ),
     cfg.MultiStrOpt("image", default=[], metavar="ID", help="Only this image (may be repeated)."),
     cfg.MultiStrOpt("store", default=[], metavar="S", help="Only this store (may be repeated)."),
     cfg.MultiStrOpt("owner", default=[], metavar="P", help="Only this project (may be repeated)."),
@@ -114,6 +127,16 @@ SCRUBBER_OPTS = [
         help="Where deleted images come from: database, Glance's own, which alone knows what is "
         "pending_delete; or glance_api, for operators without it: images that carry retire_tag of "
         "section [glance] are deleted through Glance's API.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=1,
+        min=0,
+        max=MOST_WORKERS,
+        help="Processes that scrub: with 1 it is the one that you start, with more it starts so "
+        "many others, which share the work; 0 is one for each CPU core. scrub_pool_size and "
+        "scrub_max_connections are for each of them, scrub_max_rate is shared. Not for "
+        "source = glance_api, where Glance itself is the limit.",
     ),
     cfg.IntOpt(
         "claim_lease",

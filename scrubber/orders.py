@@ -51,6 +51,11 @@ class Orders:
             return f"paused by an operator; scrubber-manage resume {store}"
         return None
 
+    @property
+    def by_store(self) -> Mapping[str, StoreOrder]:
+        """What was ordered of each, and of ``ALL``."""
+        return self._stores
+
     def ordered(self, store: str) -> StoreOrder:
         """What was ordered of just this one, or of ``ALL``."""
         return self._stores.get(store, StoreOrder())

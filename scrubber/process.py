@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oslo_config import cfg
 
 from scrubber import config, errors, pool
-from scrubber.health import Healths
+from scrubber.health import Figures, Healths
 from scrubber.model import Selection, Settled
 from scrubber.options import GLANCE_SECTION, PROJECT, STATE_SECTION
 from scrubber.orders import Orders
@@ -26,13 +26,29 @@ from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 from scrubber.state.opening import Reopening, ReopeningLedger, open_state
 from scrubber.steering import Steering
-from scrubber.stores import registry
+from scrubber.stores import base, registry
 from scrubber.stores.rehearsal import RehearsalDriver
+from scrubber.workers.load import Load
 
 LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from scrubber.glance.caches import Caches
+    from scrubber.workers.crew import Crew
+
+
+class Execution(Protocol):
+    """A run, by this process itself or by its workers."""
+
+    report: Report
+
+    def execute(self) -> Report:
+        """To its end."""
+        ...
+
+    def cancel(self) -> None:
+        """End it as soon as what is in flight has ended and is recorded."""
+        ...
 
 
 def settings(conf: cfg.ConfigOpts) -> Settings:
@@ -56,6 +72,8 @@ class Process:
     :ivar run: the run under way; ``last`` is the report of the one before.
     :param argv: the command line; it is read once more at each reload.
     :param audit: told what became of each location.
+    :param workers: how many other processes scrub for it; with 1 it scrubs itself.
+    :param share: the part of operators' limits that is this process's.
     :raises ConfigError: a store's section, or a store named on the command line.
     """
 
@@ -64,8 +82,12 @@ class Process:
         conf: cfg.ConfigOpts,
         argv: Sequence[str],
         audit: Callable[[Settled], None] | None = None,
+        *,
+        workers: int = 1,
+        share: float = 1.0,
     ) -> None:
         self.conf = conf
+        self._workers = workers
         self._argv = argv
         self._audit = audit
         self.slots = pool.Pool(conf.scrub_pool_size)
@@ -73,13 +95,14 @@ class Process:
         self.stores = registry.build(conf)
         # One store that hangs must not hold the threads of all others.
         pool.native_threads(conf.scrub_pool_size * len(self.stores.drivers))
-        self.healths = Healths()
-        self.orders = Orders(self.slots.changed.ring)
+        self.healths = Healths(share)
+        self.orders = Orders(self.slots.changed.ring, self._pass_on_orders)
         self.totals = Totals(lambda: self.stores.names)
-        self.run: Run | None = None
+        self.run: Execution | None = None
         self.last: Report | None = None
         self.source: Source | None = None
         self.state: Reopening[StateDatabase] | None = None
+        self.crew: Crew | None = None
         self._ledger: Ledger = NoLedger()
         self._steering: Steering | None = None
         self._caches: Caches | None = None
@@ -107,6 +130,10 @@ class Process:
             from scrubber.glance.caches import open_caches  # its libraries take long to import
 
             self._caches = open_caches(self.conf)
+        if self._workers > 1:
+            from scrubber.workers.crew import Crew  # needed by few
+
+            self.crew = Crew(self._argv, self._workers, self.orders, self.stop, self.slots.changed)
 
     def steer(self, doing: Callable[[], dict[str, Any]], run_now: Callable[[], object]) -> None:
         """Let operators watch and steer this process through the state database.
@@ -126,6 +153,8 @@ class Process:
     def close(self) -> None:
         if self._steering is not None:
             self._steering.close()
+        if self.crew is not None:
+            self.crew.close()
         if self._caches is not None:
             self._caches.close(seconds=self.conf[PROJECT].call_timeout)
         self.stores.close()
@@ -141,19 +170,41 @@ class Process:
         """
         config.reload(self.conf, self._argv, registry.check)
         self.slots.resize(self.conf.scrub_pool_size)
+        if self.crew is not None:
+            self.crew.reload()
+
+    def kill_workers(self) -> None:
+        """At once; also from a signal handler."""
+        if self.crew is not None:
+            self.crew.kill()
+
+    def _pass_on_orders(self) -> None:
+        if self.crew is not None:
+            self.crew.pass_on()
 
     # Runs -----------------------------------------------------------------------------
 
-    def new_run(self, trigger: str) -> Run:
+    def new_run(self, trigger: str) -> Execution:
         """A run that has not begun."""
+        report = Report(utcnow, rehearsal=self.conf.dry_run, trigger=trigger)
+        return self.crew.new_run(report) if self.crew is not None else self._new_run(report)
+
+    def new_part(self, run: str, trigger: str, first: bool) -> Run:
+        """This worker's part of a run of that id.
+
+        :param first: whether it reports what nobody claims.
+        """
+        return self._new_run(Report(utcnow, trigger=trigger, run=run), reports_unclaimed=first)
+
+    def _new_run(self, report: Report, reports_unclaimed: bool = True) -> Run:
         assert self.source is not None
-        conf, rehearsal = self.conf, self.conf.dry_run
+        conf = self.conf
         return Run(
             self.source,
-            self.stores.replaced_by(RehearsalDriver) if rehearsal else self.stores,
+            self.stores.replaced_by(RehearsalDriver) if report.rehearsal else self.stores,
             self.slots,
             self.stop,
-            Report(utcnow, rehearsal=rehearsal, trigger=trigger),
+            report,
             settings=lambda: settings(conf),
             selection=Selection(
                 images=frozenset(conf.image),
@@ -165,6 +216,7 @@ class Process:
             ledger=self._ledger,
             orders=self.orders,
             audit=self._settled,
+            reports_unclaimed=reports_unclaimed,
         )
 
     def _settled(self, location: Settled) -> None:
@@ -173,26 +225,53 @@ class Process:
         if self._caches is not None:
             self._caches.settled(location)
 
-    def execute(self, run: Run) -> Report:
+    def execute(self, run: Execution) -> Report:
         """From its beginning to its end, where operators can see it."""
-        self.run = run
         self.totals.begin(run.report)
         if self._steering is not None:
             self._steering.begin(run.report, run.cancel)
         announcing = pool.Task(_announce, run.report)
         try:
-            return run.execute()
+            return self.carry_out(run)
         finally:
             announcing.kill()
-            self.run, self.last = None, run.report
             self.totals.end()
             if self._steering is not None:
                 self._steering.end()
+
+    def carry_out(self, run: Execution) -> Report:
+        """Likewise, where nobody looks but the supervisor."""
+        self.run = run
+        try:
+            return run.execute()
+        finally:
+            self.run, self.last = None, run.report
 
     def cancel(self) -> None:
         """Tell the run under way to end."""
         if self.run is not None:
             self.run.cancel()
+
+    # Figures --------------------------------------------------------------------------
+
+    def figures(self, driver: base.Driver) -> Figures:
+        """What is known of a store, here or by all workers."""
+        if self.crew is not None:
+            return self.crew.figures(driver.store)
+        return self.healths.of(driver).figures
+
+    @property
+    def load(self) -> Load:
+        """What is under way here, or in all workers."""
+        if self.crew is not None:
+            return self.crew.load
+        return Load(self.slots.size, self.slots.running)
+
+    def workers(self) -> dict[str, Any]:
+        """What each worker is at, for operators; nothing without workers."""
+        if self.crew is None:
+            return {}
+        return {"workers": [member.as_dict() for member in self.crew.members]}
 
 
 def _announce(report: Report) -> None:

@@ -53,6 +53,8 @@ class Run:
     :param ledger: what they could not delete, and when to try it again.
     :param orders: what operators order while it goes on; a dry run only says what is paused.
     :param audit: told what became of each location that was claimed.
+    :param reports_unclaimed: whether what cannot even be claimed is this run's to report, and not
+        that of another part of it.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Run:
         ledger: Ledger,
         orders: Orders | None = None,
         audit: Callable[[Settled], None] | None = None,
+        reports_unclaimed: bool = True,
     ) -> None:
         self.report = report
+        self._reports_unclaimed = reports_unclaimed
         self._orders = orders or Orders()
         # A dry run deletes nothing that could be paused.
         obeyed = Orders() if report.rehearsal else self._orders
@@ -144,6 +148,11 @@ class Run:
             settle=self._settle,
         )
         report.before_look = self._report_stores
+
+    @property
+    def elsewhere(self) -> frozenset[str]:
+        """The images that others had claimed, as far as this run has come."""
+        return frozenset(self._elsewhere)
 
     def cancel(self) -> None:
         """End this run as soon as what is in flight has ended and is recorded."""
@@ -293,7 +302,7 @@ class Run:
         """Jobs for what could be claimed; what cannot be acted on is reported, unclaimed."""
         by_image = {plan.candidate.image.id: plan for plan in plans if plan.actionable}
         for plan in plans:
-            if not plan.actionable:
+            if not plan.actionable and self._reports_unclaimed:
                 self._report_left(plan)
                 if not plan.candidate.locations and plan.whole and not plan.candidate.obstacle:
                     self._finish_image(plan.candidate, frozenset())

@@ -24,6 +24,8 @@ class Handlers:
     :param grace: seconds in which calls in flight may end, 0 for ever.
     :param reload: called on SIGHUP.
     :param run_now: called on SIGUSR1.
+    :param leaving: called right before it leaves at once, inside the signal handler.
+    :param leaves_at_second: whether a second signal means more than the first.
     """
 
     def __init__(
@@ -32,8 +34,12 @@ class Handlers:
         grace: Callable[[], float],
         reload: Callable[[], None],
         run_now: Callable[[], object] = lambda: None,
+        leaving: Callable[[], object] = lambda: None,
+        leaves_at_second: bool = True,
     ) -> None:
         self._grace = grace
+        self._leaving = leaving
+        self._leaves_at_second = leaves_at_second
         self._asked = False
         self._signals = pool.Signals(
             {
@@ -54,7 +60,10 @@ class Handlers:
         if number not in (signal.SIGTERM, signal.SIGINT):
             return
         if self._asked:
-            os._exit(1)
+            if self._leaves_at_second:
+                self._leaving()
+                os._exit(1)
+            return
         self._asked = True
         if grace := self._grace():
             # A thread in C: it fires even if no Python code runs any more.

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from scrubber import errors
 from scrubber.checks.finding import Finding, failure, ok, warning
 from scrubber.checks.site import Site
-from scrubber.options import PROJECT
+from scrubber.options import GLANCE_API, PROJECT
 from scrubber.reporting.text import counted
-from scrubber.stores.registry import GLANCE_API
 
 if TYPE_CHECKING:
     from scrubber.glance.client import Glance

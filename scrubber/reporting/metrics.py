@@ -78,6 +78,8 @@ class Reading:
     :param remembers: whether the state database can be used.
     :param audit_lost: audit lines that could not be written.
     :param admin_failures: how often the admin API had to be started anew.
+    :param workers: how many worker processes there should be, 0 for none at all.
+    :param worker_deaths: how often one had to be started again.
     """
 
     totals: Totals
@@ -88,6 +90,9 @@ class Reading:
     remembers: bool = True
     audit_lost: int = 0
     admin_failures: int = 0
+    workers: int = 0
+    workers_up: int = 0
+    worker_deaths: int = 0
 
 
 class ScrubberCollector(Collector):
@@ -126,6 +131,8 @@ class ScrubberCollector(Collector):
             "How often the admin API had to be started anew.",
             reading.admin_failures,
         )
+        if reading.workers:
+            yield from _workers(reading)
 
 
 def registry(read: Callable[[], Reading]) -> CollectorRegistry:
@@ -227,6 +234,16 @@ def _stores(stores: Mapping[str, StoreReading]) -> Iterator[Metric]:
         if store.parked is not None:
             parked.add_metric([name], store.parked)
     yield from (calls, errors, limit, circuit, paused, parked)
+
+
+def _workers(reading: Reading) -> Iterator[Metric]:
+    yield _gauge("scrubber_workers", "Worker processes there should be.", reading.workers)
+    yield _gauge("scrubber_workers_up", "Worker processes that can scrub.", reading.workers_up)
+    yield _counter(
+        "scrubber_worker_deaths",
+        "How often a worker process had to be started again.",
+        reading.worker_deaths,
+    )
 
 
 def _backlog(backlog: Backlog | None) -> Iterator[Metric]:

@@ -5,8 +5,9 @@ import os
 import secrets
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from scrubber.model import Candidate, Location, Outcome
@@ -102,6 +103,11 @@ class Left:
     locations: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
 
+    def add(self, locations: int, examples: Iterable[dict[str, Any]]) -> None:
+        """So many more, of which these are a few."""
+        self.locations += locations
+        self.examples.extend(islice(examples, EXAMPLES - len(self.examples)))
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "outcome": self.outcome.value,
@@ -117,6 +123,7 @@ class Report:
 
     :param rehearsal: a dry run: the counts say what a run would have done.
     :param trigger: why the run is made.
+    :param run: its id, where several processes have a part in it; else a new one.
     """
 
     def __init__(
@@ -124,10 +131,11 @@ class Report:
         now: Callable[[], datetime.datetime],
         rehearsal: bool = False,
         trigger: str = "once",
+        run: str | None = None,
     ) -> None:
         self._now = now
         #: Its name, in the state database and in the audit trail.
-        self.run = secrets.token_hex(6)
+        self.run = run or secrets.token_hex(6)
         self.trigger = trigger
         self.host = socket.gethostname()
         self.process = os.getpid()
@@ -186,15 +194,12 @@ class Report:
         if len(self.left) >= REASONS and (outcome, reason, store) not in self.left:
             reason, store = "other reasons", ""
         left = self.left.setdefault((outcome, reason, store), Left(outcome, reason, store))
-        left.locations += 1
-        if len(left.examples) < EXAMPLES:
-            left.examples.append(
-                {
-                    "image": candidate.image.id,
-                    "owner": candidate.image.owner,
-                    "location": location.id if location else None,
-                }
-            )
+        example = {
+            "image": candidate.image.id,
+            "owner": candidate.image.owner,
+            "location": location.id if location else None,
+        }
+        left.add(1, [example])
 
     def scrubbed(self, candidate: Candidate, stores: frozenset[str]) -> None:
         """All of an image is gone."""

@@ -13,7 +13,7 @@ from scrubber import errors
 from scrubber.glance import section
 from scrubber.glance.client import ONLY_STORE, Copy, Glance
 from scrubber.model import Answer, Answers, Deleted, Found, Location, Look, Looks, Requested, Target
-from scrubber.options import GLANCE_SECTION
+from scrubber.options import GLANCE_API, GLANCE_SECTION
 from scrubber.planning.due import HALF_DELETED_AGE
 from scrubber.planning.retirement import ApiImage, obstacle
 from scrubber.stores import base, registry
@@ -205,6 +205,6 @@ def new_driver(conf: cfg.ConfigOpts, glance: Glance) -> Callable[[str], base.Dri
 
     def new(store: str) -> base.Driver:
         conf.register_opts(base.COMMON_OPTS, group=store)
-        return GlanceApiDriver(registry.section_of(conf, store, registry.GLANCE_API, store), glance)
+        return GlanceApiDriver(registry.section_of(conf, store, GLANCE_API, store), glance)
 
     return new

@@ -13,15 +13,12 @@ from stevedore.extension import ExtensionManager
 from scrubber import errors
 from scrubber.config import check_section
 from scrubber.model import Location
-from scrubber.options import PROJECT, STORE_SECTION
+from scrubber.options import GLANCE_API, PROJECT, STORE_SECTION
 from scrubber.stores import base, uri
 
 LOG = logging.getLogger(__name__)
 
 NAMESPACE = "scrubber.stores"
-
-#: The source whose images only Glance's API deletes: it has no stores of its own.
-GLANCE_API = "glance_api"
 
 #: As in glance_store.
 DEFAULTS_SECTION = "backend_defaults"

@@ -388,6 +388,7 @@ def test_a_claim_on_the_bytes_forbids_a_restore(
     other = world.add_location(other_image, "fake://fast/the-same")
     number = {"own": first, "lost": second, "another image's": other}[whose]
     before = image_and_locations(world, image)
+    unclaimed = world.location(number).updated_at
     world.claimed_ago(number, datetime.timedelta(seconds=age))
     held = give_back(
         world, image, leave=(second,), same=lambda at: at.url == "fake://fast/the-same", force=force
@@ -397,7 +398,7 @@ def test_a_claim_on_the_bytes_forbids_a_restore(
         assert world.image(image).status == "active"
         return
     assert held == Held(number, other_image if number == other else image, lapsed=expected[1])
-    world.change_location(number, updated_at=world.location(number).deleted_at)
+    world.change_location(number, updated_at=unclaimed)
     assert image_and_locations(world, image) == before
 
 

@@ -151,4 +151,7 @@ def a_reading() -> Reading:
         slots_busy=2,
         audit_lost=1,
         admin_failures=1,
+        workers=3,
+        workers_up=2,
+        worker_deaths=1,
     )

@@ -270,6 +270,7 @@ IMMUTABLE = {
     "restore": "of the command line",
     "dry-run": "of the command line",
     "format": "whoever reads the reports expects one format",
+    "workers": "a process with workers is another one from its start",
     "image": "of the command line",
     "store": "of the command line",
     "owner": "of the command line",

@@ -10,7 +10,8 @@ from scrubber import config, errors
 from scrubber.glance import section
 from scrubber.glance.client import Copy
 from scrubber.model import Answer, Deleted, Found, Location, Requested, Target
-from scrubber.stores import glance_api, registry
+from scrubber.options import GLANCE_API
+from scrubber.stores import glance_api
 from scrubber.stores.base import always
 from scrubber.stores.glance_api import GlanceApiDriver, GlanceApiStores
 from scrubber.stores.rehearsal import RehearsalDriver
@@ -238,7 +239,7 @@ def test_a_store_has_limits_of_its_own(glance: FakeGlanceApi, directory: Path) -
 
 def _file(directory: Path) -> Path:
     file = directory / "scrubber.conf"
-    file.write_text(f"[scrubber]\nsource = {registry.GLANCE_API}\n")
+    file.write_text(f"[scrubber]\nsource = {GLANCE_API}\n")
     return file
 
 

@@ -183,6 +183,26 @@ ROOMS = [
         },
     ),
     (
+        # Both sides of the channel; only a worker is a process of its own.
+        "scrubber.workers.messages",
+        {"scrubber.pool"},
+    ),
+    (
+        "scrubber.workers.crew_run",
+        {"scrubber.pool", "scrubber.reporting", "scrubber.workers"},
+    ),
+    (
+        "scrubber.workers.crew",
+        {
+            "scrubber",
+            "scrubber.health",
+            "scrubber.orders",
+            "scrubber.pool",
+            "scrubber.reporting.report",
+            "scrubber.workers",
+        },
+    ),
+    (
         "scrubber.live",
         {
             "scrubber.model",

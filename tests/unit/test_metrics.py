@@ -141,6 +141,9 @@ def test_every_figure_is_where_it_belongs() -> None:
     assert value(samples, "scrubber_audit_lost_total") == 1
     assert value(samples, "scrubber_admin_failures_total") == 1
     assert value(samples, "scrubber_state_database_up") == 1
+    assert value(samples, "scrubber_workers") == 3
+    assert value(samples, "scrubber_workers_up") == 2
+    assert value(samples, "scrubber_worker_deaths_total") == 1
 
 
 def test_durations_are_a_cumulative_histogram() -> None:
@@ -157,6 +160,7 @@ def test_durations_are_a_cumulative_histogram() -> None:
 def test_what_nobody_knows_is_absent_and_not_zero() -> None:
     samples = scrape(a_quiet_reading())
     for name in (
+        "scrubber_workers",
         "scrubber_backlog_images",
         "scrubber_backlog_bytes",
         "scrubber_backlog_oldest_age_seconds",
