@@ -93,7 +93,7 @@ CLI_OPTS = [
         min=0,
         max=MOST_WORKERS,
         metavar="N",
-        help="In place of the option workers in section [scrubber].",
+        help="Processes that scrub, 0 for one per core; in place of workers in section [scrubber].",
     ),
     cfg.MultiStrOpt("image", default=[], metavar="ID", help="Only this image (may be repeated)."),
     cfg.MultiStrOpt("store", default=[], metavar="S", help="Only this store (may be repeated)."),

@@ -28,7 +28,7 @@ from scrubber.state.opening import Reopening, ReopeningLedger, open_state
 from scrubber.steering import Steering
 from scrubber.stores import base, registry
 from scrubber.stores.rehearsal import RehearsalDriver
-from scrubber.workers.load import Load
+from scrubber.workers.status import Load
 
 LOG = logging.getLogger(__name__)
 

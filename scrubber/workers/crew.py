@@ -1,6 +1,5 @@
 """The workers of a supervisor: started, watched, told what to do, started again when they die."""
 
-import enum
 import logging
 import os
 import signal
@@ -17,7 +16,6 @@ from scrubber.health import Figures
 from scrubber.orders import Orders
 from scrubber.reporting.report import Report
 from scrubber.workers.crew_run import CrewRun
-from scrubber.workers.load import Load
 from scrubber.workers.messages import (
     Alive,
     Begin,
@@ -30,6 +28,7 @@ from scrubber.workers.messages import (
     Reload,
     Stop,
 )
+from scrubber.workers.status import Load, State
 
 LOG = logging.getLogger(__name__)
 
@@ -44,15 +43,6 @@ LEAVING_SECONDS = 10.0
 
 #: What systemd says to the supervisor is not meant for its workers.
 _NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-
-
-class State(enum.StrEnum):
-    """What a worker is at."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    RUNNING = "running"
-    DOWN = "down"
 
 
 class Member:

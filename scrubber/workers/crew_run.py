@@ -8,6 +8,7 @@ from scrubber import pool
 from scrubber.reporting.merging import Part, failures, merge
 from scrubber.reporting.report import Report
 from scrubber.workers.messages import Alive, Begin, Cancel, Ended, Message
+from scrubber.workers.status import State
 
 if TYPE_CHECKING:
     from scrubber.workers.crew import Crew, Member
@@ -69,14 +70,15 @@ class CrewRun:
         if self._ending or self._first_ended:
             return True
         # Nobody has the first part: whoever is free takes it, or whoever is about to be.
-        return not any(member.state in ("idle", "starting") for member in self._crew.members)
+        states = {member.state for member in self._crew.members}
+        return states.isdisjoint({State.IDLE, State.STARTING})
 
     def _invite(self) -> None:
         if self._ending:
             return
         for member in self._crew.members:
             is_first = self._first is None
-            if member.state == "idle" and (is_first or member.pid not in self._took_part):
+            if member.state is State.IDLE and (is_first or member.pid not in self._took_part):
                 self._begin(member, is_first)
 
     def _begin(self, member: "Member", is_first: bool) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from scrubber import pool
 from scrubber.reporting.report import Report
-from scrubber.workers.crew import State
 from scrubber.workers.crew_run import CrewRun
 from scrubber.workers.messages import Alive, Begin, Cancel, Ended, Message
+from scrubber.workers.status import State
 
 NOW = datetime.datetime(2026, 1, 1)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from conftest import needed_programs
+from lab import Unavailable
 from lab.fake_control import a_reading, a_report
 from scrubber.model import Backlog, Outcome
 from scrubber.reporting import metrics
@@ -245,8 +247,9 @@ def test_every_metric_is_in_the_docs() -> None:
 
 def promtool(*arguments: str | Path, text: str | None = None) -> None:
     program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed (apt-get install prometheus)")
+    with needed_programs():
+        if program is None:
+            raise Unavailable("promtool is not installed (apt-get install prometheus)")
     result = subprocess.run(
         [program, *map(str, arguments)], input=text, capture_output=True, text=True, check=False
     )

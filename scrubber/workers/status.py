@@ -1,6 +1,16 @@
-"""How busy a process is, its workers included."""
+"""What workers are at, and how busy a process is with them."""
 
+import enum
 from dataclasses import dataclass
+
+
+class State(enum.StrEnum):
+    """What a worker is at."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    RUNNING = "running"
+    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
