@@ -194,9 +194,9 @@ class Process:
 
         :param first: whether it reports what nobody claims.
         """
-        return self._new_run(Report(utcnow, trigger=trigger, run=run), reports_unclaimed=first)
+        return self._new_run(Report(utcnow, trigger=trigger, run=run), leads=first)
 
-    def _new_run(self, report: Report, reports_unclaimed: bool = True) -> Run:
+    def _new_run(self, report: Report, leads: bool = True) -> Run:
         assert self.source is not None
         conf = self.conf
         return Run(
@@ -216,7 +216,7 @@ class Process:
             ledger=self._ledger,
             orders=self.orders,
             audit=self._settled,
-            reports_unclaimed=reports_unclaimed,
+            leads=leads,
         )
 
     def _settled(self, location: Settled) -> None:

@@ -53,8 +53,8 @@ class Run:
     :param ledger: what they could not delete, and when to try it again.
     :param orders: what operators order while it goes on; a dry run only says what is paused.
     :param audit: told what became of each location that was claimed.
-    :param reports_unclaimed: whether what cannot even be claimed is this run's to report, and not
-        that of another part of it.
+    :param leads: whether it does what of all parts of a run only one is to do: it reports what
+        cannot even be claimed, and has the ledger forget what is finished.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Run:
         ledger: Ledger,
         orders: Orders | None = None,
         audit: Callable[[Settled], None] | None = None,
-        reports_unclaimed: bool = True,
+        leads: bool = True,
     ) -> None:
         self.report = report
-        self._reports_unclaimed = reports_unclaimed
+        self._leads = leads
         self._orders = orders or Orders()
         # A dry run deletes nothing that could be paused.
         obeyed = Orders() if report.rehearsal else self._orders
@@ -190,7 +190,7 @@ class Run:
 
     def _scrub_all(self) -> None:
         try:
-            if self._selection == Selection():
+            if self._leads and self._selection == Selection():
                 self._troubles.forget_finished(self._source)
             stores = self._scan(None)
             while stores and not self._dispatcher.ending:
@@ -302,7 +302,7 @@ class Run:
         """Jobs for what could be claimed; what cannot be acted on is reported, unclaimed."""
         by_image = {plan.candidate.image.id: plan for plan in plans if plan.actionable}
         for plan in plans:
-            if not plan.actionable and self._reports_unclaimed:
+            if not plan.actionable and self._leads:
                 self._report_left(plan)
                 if not plan.candidate.locations and plan.whole and not plan.candidate.obstacle:
                     self._finish_image(plan.candidate, frozenset())
