@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
 
 from lab.processes import free_port, wait_until
-from process.program import Program, Running
+from process.program import HARD_TIMEOUT, Program, Running
 from process.rows import Backlog
 from process.test_steering import Operator
 
@@ -242,6 +245,18 @@ def test_a_reload_reaches_the_workers(program: Program, slow: Backlog) -> None:
     assert running.stderr.count("Configuration reloaded") == 3
     running.assert_stops()
     slow.assert_scrubbed()
+
+
+def test_a_worker_that_says_nothing_is_killed_and_replaced() -> None:
+    result = subprocess.run(
+        [sys.executable, Path(__file__).with_name("silent_worker.py")],
+        capture_output=True,
+        text=True,
+        timeout=HARD_TIMEOUT,
+        check=True,
+    )
+    assert "was silent" in result.stderr
+    assert not psutil.pid_exists(int(result.stdout))
 
 
 def test_no_worker_is_started_where_nothing_is_to_be_deleted_by_several(
