@@ -17,6 +17,7 @@ from scrubber.state.base import iso
 from scrubber.state.database import StateDatabase
 from scrubber.state.ledger import SqlLedger
 from scrubber.state.records import RUNNING, SILENCE, ProcessRecord, RunRecord
+from scrubber.workers.status import State
 
 
 def add_to(commands: Any) -> None:
@@ -169,7 +170,18 @@ def _doing(process: ProcessRecord, now: datetime.datetime) -> str:
     silent = now - process.seen_at
     if silent > SILENCE:
         return f"not heard of since {minutes(process.seen_at)}"
-    return str(process.doing.get("text") or process.doing.get("state") or "at work")
+    doing = str(process.doing.get("text") or process.doing.get("state") or "at work")
+    heard = f"heard of {max(0.0, silent.total_seconds()):.0f} s ago"
+    return "; ".join(filter(None, [doing, _workers(process.doing), heard]))
+
+
+def _workers(doing: dict[str, Any]) -> str:
+    """How many of a supervisor's workers can scrub; nothing without workers."""
+    workers = doing.get("workers")
+    if not isinstance(workers, list) or not all(isinstance(at, dict) for at in workers):
+        return ""
+    up = sum(at.get("state") in (State.IDLE, State.RUNNING) for at in workers)
+    return f"{up} of {text.counted(len(workers), 'worker')} up"
 
 
 # Runs ---------------------------------------------------------------------------------------

@@ -136,10 +136,14 @@ class Member:
         self.state, self.problem, self._silent = State.STARTING, None, 0.0
         try:
             self._start()
+            self._listen()
         except OSError as error:
             self.problem = f"cannot be started: {error.strerror}"
-        else:
-            self._listen()
+        except Exception:
+            LOG.exception("A defect in scrubber: worker %d is not understood", self.number)
+            self.problem = "said what its supervisor does not understand"
+        finally:
+            self._end()
         self.state = State.DOWN
         self._heard(self, None)
 
@@ -162,11 +166,14 @@ class Member:
             self._silent = 0.0
             self._note(message)
             self._heard(self, message)
-        self._channel.close()
-        self._channel = None
-        status = self._reaped()
-        if self.problem is None:
-            self.problem = _ending(status)
+
+    def _end(self) -> None:
+        """It has hung up, or will find that we have."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+            status = self._reaped()
+            self.problem = self.problem or _ending(status)
 
     def _note(self, message: Message) -> None:
         match message:
@@ -184,7 +191,7 @@ class Member:
                 self.last = message
 
     def _reaped(self) -> int:
-        """Its exit status; it has hung up, and is given a moment to leave by itself."""
+        """Its exit status; it is given a moment to leave by itself."""
         assert self._process is not None
         deadline = time.monotonic() + LEAVING_SECONDS
         while (status := self._process.poll()) is None:

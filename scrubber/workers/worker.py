@@ -114,7 +114,10 @@ class Worker:
             try:
                 self._obey(message)
             except Exception:
-                LOG.exception("A defect in scrubber: a worker does not do what it was told")
+                LOG.exception(
+                    "A defect in scrubber: this worker cannot do as it was told, and ends"
+                )
+                _terminate()  # so that somebody else does it
         if not self._process.stop:
             LOG.warning("The supervisor of this worker is gone: the worker ends.")
             _terminate()

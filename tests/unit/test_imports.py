@@ -154,6 +154,8 @@ ROOMS = [
             "scrubber.sources.engine",
             "scrubber.sources.listing",
             "scrubber.state",
+            # What a worker may be at.
+            "scrubber.workers.status",
             # The names of the stores, not the stores themselves.
             "scrubber.stores.registry",
         },

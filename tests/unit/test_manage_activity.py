@@ -62,6 +62,26 @@ def test_status_says_what_each_scrubber_does(manage: Manage) -> None:
     assert "store slow gets at most 2.5 locations/s" in said
 
 
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ([{"state": "idle"}, {"state": "down"}, {"state": "running"}], "; 2 of 3 workers up; "),
+        ([], "at work; 0 of 0 workers up; "),
+        (None, "at work; heard of "),
+        # What no scrubber wrote is no reason to say nothing at all.
+        ("many", "at work; heard of "),
+        (["odd"], "at work; heard of "),
+        ([{"state": ["odd"]}], "; 0 of 1 worker up; "),
+    ],
+)
+def test_status_counts_workers_and_says_when_it_was_heard_of(
+    manage: Manage, workers: object, said: str
+) -> None:
+    with manage.activity() as activity:
+        activity.save_process(a_process("p1", seen_at=utcnow(), doing={"workers": workers}))
+    assert said in manage.run("status").stdout
+
+
 def test_status_as_a_document(manage: Manage) -> None:
     with manage.activity() as activity:
         activity.save_process(a_process("p1", seen_at=utcnow()))
