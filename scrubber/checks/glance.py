@@ -1,16 +1,24 @@
-"""Glance's API: has it the stores that scrubber has, and does its cache hold what is scrubbed?
+"""Glance's API: is it new enough, has it the stores that scrubber has, and what do its caches hold?
 
 Asked only where section [glance] says how.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from scrubber import errors
 from scrubber.checks.finding import Finding, failure, ok, warning
 from scrubber.checks.site import Site
-from scrubber.options import GLANCE_API, PROJECT
+from scrubber.glance.versions import (
+    CACHE,
+    HIDDEN_IMAGES,
+    MAJOR,
+    SINGLE_COPIES,
+    STORE_DETAILS,
+    Version,
+)
+from scrubber.options import GLANCE_API, GLANCE_SECTION, PROJECT
 from scrubber.reporting.text import counted
 
 if TYPE_CHECKING:
@@ -23,6 +31,9 @@ _PLACES = {
     "swift": ("container", "swift_store_container"),
 }
 
+#: So many images are named, of those that a cache holds in vain.
+_EXAMPLES = 3
+
 _COPY = "copy enabled_backends and the stores' sections from glance-api.conf"
 
 
@@ -32,24 +43,98 @@ def look(site: Site) -> Iterator[Finding]:
 
     if not section.is_set(site.conf):
         return
-    with closing(section.connect(site.conf)) as glance:
-        try:
-            if site.conf[PROJECT].source != GLANCE_API:
-                yield from _stores(glance, site)
-            yield from _cache(glance)
-        except errors.Refused as refused:
-            advice = "give the user of section [glance] the role admin"
-            yield warning("glance", str(refused), advice)
-        except errors.StoreError as error:
-            yield failure("glance", str(error), "correct section [glance], or leave it out")
+    try:
+        with closing(section.connect(site.conf)) as glance:
+            yield from _api(glance, site)
+        yield from _caches(site)
+    except errors.Refused as refused:
+        yield warning("glance", str(refused), "give the user of section [glance] the role admin")
+    except errors.StoreError as error:
+        yield failure("glance", str(error), "correct section [glance], or leave it out")
+
+
+def _api(glance: "Glance", site: Site) -> Iterator[Finding]:
+    versions = _versions(glance)
+    if site.conf[PROJECT].source == GLANCE_API:
+        yield judge_source(versions, with_stores=bool(glance.stores()))
+    else:
+        yield judge_companion(versions)
+        yield from _stores(glance, site)
+
+
+def _versions(glance: "Glance") -> frozenset[Version]:
+    try:
+        return glance.versions()
+    except errors.Gone:
+        return frozenset()  # what answers there is no Glance, or hides it
+
+
+# Versions -----------------------------------------------------------------------------
+
+
+def judge_source(versions: Collection[Version], with_stores: bool) -> Finding:
+    """Whether images can be deleted through an API of these versions.
+
+    :param with_stores: whether Glance has several stores.
+    """
+    newest = _newest(versions)
+    if newest is None:
+        return _not_ours(versions)
+    if newest < HIDDEN_IMAGES:
+        return failure(
+            "glance",
+            f"its API is {newest}; before {HIDDEN_IMAGES} scrubber finds no image through it",
+            "upgrade Glance to Rocky or later, or let scrubber read its database",
+        )
+    if with_stores and newest < SINGLE_COPIES:
+        return warning(
+            "glance",
+            f"its API is {newest}; before {SINGLE_COPIES} it deletes no single copy: an image goes "
+            "as a whole",
+            "upgrade Glance to Ussuri or later, if each store is to have its own pace",
+        )
+    return ok("glance", f"its API is {newest}")
+
+
+def judge_companion(versions: Collection[Version]) -> Finding:
+    """Whether an API of these versions tells what it is asked beside the database."""
+    newest = _newest(versions)
+    if newest is None:
+        return _not_ours(versions)
+    if newest < STORE_DETAILS:
+        return warning(
+            "glance",
+            f"its API is {newest}; before {STORE_DETAILS} it does not say where its stores are: "
+            "only their names are compared",
+            "compare the stores' sections with those of glance-api.conf",
+        )
+    return ok("glance", f"its API is {newest}")
+
+
+def _newest(versions: Collection[Version]) -> Version | None:
+    return max((at for at in versions if at.major == MAJOR), default=None)
+
+
+def _not_ours(versions: Collection[Version]) -> Finding:
+    if not versions:
+        return warning(
+            "glance",
+            "its API does not say which versions it has",
+            "let /versions through to Glance; purge_cache asks for it as well",
+        )
+    return failure(
+        "glance",
+        f"its API has no version {MAJOR}, only {', '.join(map(str, sorted(versions)))}",
+        "let section [glance] lead to a Glance of Rocky or later",
+    )
+
+
+# Stores -------------------------------------------------------------------------------
 
 
 def _stores(glance: "Glance", site: Site) -> Iterator[Finding]:
     kinds: dict[str, str] = site.conf.enabled_backends
-    try:
-        theirs = glance.store_details()
-    except errors.Gone:
-        theirs = []  # it has only one, and does not name it
+    theirs = _their_stores(glance)
     places = {
         built.store: built.driver.section.options[_PLACES[kinds[built.store]][1]]
         for built in site.built
@@ -58,7 +143,16 @@ def _stores(glance: "Glance", site: Site) -> Iterator[Finding]:
     differences = list(compare(kinds, places, theirs))
     yield from differences
     if not differences:
-        yield ok("glance", f"its API answers, and has the same {counted(len(theirs), 'store')}")
+        number = counted(len(theirs), "store") if theirs else "one store"
+        yield ok("glance", f"its API answers, and has the same {number}")
+
+
+def _their_stores(glance: "Glance") -> list[dict[str, Any]]:
+    """None where it has only one, which it does not name."""
+    try:
+        return glance.store_details()
+    except errors.Gone:
+        return [{"id": store} for store in glance.stores()]
 
 
 def compare(
@@ -107,13 +201,48 @@ def _normal(place: object) -> str:
     return str(place).rstrip("/")
 
 
-def _cache(glance: "Glance") -> Iterator[Finding]:
-    """Only the node that answers: each has a cache of its own."""
-    cached = glance.cached()
-    there = {image.id for image in glance.among(cached)}
-    if left := len(cached - there):
-        yield warning(
-            "glance",
-            f"the cache of this API node holds {counted(left, 'image')} that no longer exist",
-            "set purge_cache and cache_endpoints in section [glance]",
-        )
+# Caches -------------------------------------------------------------------------------
+
+
+def _caches(site: Site) -> Iterator[Finding]:
+    """Each node that what is scrubbed would be purged from; else the one that answers."""
+    from scrubber.glance import caches
+
+    purges = bool(site.conf[GLANCE_SECTION].purge_cache)
+    for name, node in caches.nodes(site.conf):
+        with closing(node):
+            try:
+                if CACHE in _versions(node):
+                    yield _cache(name, node, purges)
+                elif purges:
+                    yield warning(
+                        "glance",
+                        f"{name} has no image cache that its API knows of ({CACHE})",
+                        "nothing is to be purged there: take it out of cache_endpoints, or set "
+                        "image_cache_dir in its glance-api.conf",
+                    )
+            except errors.Refused:
+                raise
+            except errors.StoreError as error:
+                yield warning(
+                    "glance",
+                    f"the image cache of {name} cannot be looked at: {error}",
+                    "correct cache_endpoints in section [glance]",
+                )
+
+
+def _cache(name: str, node: "Glance", purges: bool) -> Finding:
+    cached = node.cached()
+    of_use = {image.id for image in node.among(cached) if not image.is_half_deleted}
+    left = sorted(cached - of_use)
+    if not left:
+        return ok("glance", f"of what the cache of {name} holds, nothing is scrubbed or pending")
+    examples = ", ".join(left[:_EXAMPLES]) + (", …" if left[_EXAMPLES:] else "")
+    advice = "drop what was scrubbed before: glance cache-delete ID"
+    if not purges:
+        advice = f"set purge_cache and cache_endpoints in section [glance]; {advice}"
+    return warning(
+        "glance",
+        f"the cache of {name} holds {counted(len(left), 'image')} scrubbed or pending: {examples}",
+        advice,
+    )

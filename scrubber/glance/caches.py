@@ -116,8 +116,16 @@ def open_caches(conf: cfg.ConfigOpts) -> Caches:
 
     :raises ConfigError: the section cannot be used.
     """
+    return Caches(nodes(conf))
+
+
+def nodes(conf: cfg.ConfigOpts) -> list[tuple[str, Glance]]:
+    """The API nodes whose caches section [glance] names, by names that may be shown.
+
+    :raises ConfigError: the section cannot be used.
+    """
     endpoints: list[str | None] = list(conf[GLANCE_SECTION].cache_endpoints) or [None]
-    return Caches([(_name(at, number), connect(conf, at)) for number, at in enumerate(endpoints)])
+    return [(_name(at, number), connect(conf, at)) for number, at in enumerate(endpoints)]
 
 
 def _name(endpoint: str | None, number: int) -> str:

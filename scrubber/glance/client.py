@@ -19,6 +19,7 @@ from glanceclient import exc
 from glanceclient.v2.client import Client
 
 from scrubber import errors
+from scrubber.glance.versions import Version
 from scrubber.planning.retirement import ApiImage
 from scrubber.stores.http_date import seconds_until
 
@@ -165,6 +166,11 @@ class Glance:
     def untag(self, image_id: str, tag: str) -> None:
         with self._translated():
             self._client.image_tags.delete(image_id, tag)
+
+    def versions(self) -> frozenset[Version]:
+        """All that this API node speaks; :class:`errors.Gone` where it does not say."""
+        with self._translated():
+            return frozenset(Version.parse(at["id"]) for at in self._client.versions.list())
 
     def stores(self) -> list[str]:
         """The ids of its stores; none where it has only one."""

@@ -71,12 +71,7 @@ class GlanceApiDriver(base.Driver):
             image = self._examined(copy)
             if not proceed():
                 return not_sent
-            if set(image.steps) > {copy.store}:
-                self._glance.delete_copy(copy)
-                copies = 1
-            else:
-                self._glance.delete(copy.image)
-                copies = max(1, len(image.stores))
+            copies = self._take_out(copy, image)
         except errors.Gone:
             return errors.Changed(_QUICKER)
         except (errors.Failed, errors.InUse) as error:
@@ -84,6 +79,18 @@ class GlanceApiDriver(base.Driver):
         except errors.StoreError as error:
             return error
         return self._done(image, copies)
+
+    def _take_out(self, copy: Copy, image: ApiImage) -> int:
+        """How many copies went: this one, or all of them where the image went as a whole."""
+        if set(image.steps) > {copy.store}:
+            try:
+                self._glance.delete_copy(copy)
+            except errors.Gone:
+                image = self._examined(copy)  # it is there: this Glance has no such call
+            else:
+                return 1
+        self._glance.delete(copy.image)
+        return max(1, len(image.stores))
 
     def _is_gone(self, copy: Copy) -> bool:
         """Two deletes at once disturb each other, and one without an answer may have worked."""

@@ -72,6 +72,34 @@ def test_what_goes_as_a_whole_frees_every_copy(glance: FakeGlanceApi, directory:
     assert delete(driver_of(glance, directory), image) == Deleted(200)
 
 
+def test_where_no_single_copy_can_be_deleted_the_image_goes_as_a_whole(
+    glance: FakeGlanceApi, directory: Path
+) -> None:
+    """Glance before version 2.10 answers that there is no such thing."""
+
+    def unknown(name: str, *_: str) -> None:
+        if name == "delete_copy":
+            raise errors.Gone("404")
+
+    glance.before = unknown
+    image = glance.add("fast", "slow")
+    assert delete(driver_of(glance, directory, "fast"), image) == Deleted(200)
+    assert image not in glance.images
+
+
+def test_a_copy_that_is_gone_takes_no_other_along(glance: FakeGlanceApi, directory: Path) -> None:
+    image = glance.add("fast", "slow")
+
+    def be_quicker(name: str, *_: str) -> None:
+        if name == "delete_copy":
+            glance.change(image, stores=("slow",))
+            raise errors.Gone("404")
+
+    glance.before = be_quicker
+    assert isinstance(delete(driver_of(glance, directory, "fast"), image), errors.Changed)
+    assert glance.images[image].stores == ("slow",)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

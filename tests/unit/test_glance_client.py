@@ -15,6 +15,7 @@ from lab.processes import LOCALHOST, free_port
 from scrubber import config, errors
 from scrubber.glance import section
 from scrubber.glance.client import Copy, Glance, MarkerLost
+from scrubber.glance.versions import Version
 
 JSON = {"Content-Type": "application/json"}
 IMAGE: dict[str, Any] = {
@@ -240,6 +241,20 @@ def test_a_glance_with_one_store_names_none(server: GlanceProxy, glance: Glance)
     assert glance.stores() == []
     server.on("GET", "/v2/info/stores", in_json({"stores": [{"id": "fast"}, {"id": "slow"}]}))
     assert glance.stores() == ["fast", "slow"]
+
+
+def test_its_versions_are_those_that_it_names(server: GlanceProxy, glance: Glance) -> None:
+    def says(*ids: str) -> Reply:
+        return in_json({"versions": [{"id": at, "status": "SUPPORTED"} for at in ids]})
+
+    server.on("GET", "/versions$", says("v2.9", "v2.15"), times=1)
+    assert glance.versions() == {Version(2, 9), Version(2, 15)}
+    server.on("GET", "/versions$", Reply(404), times=1)
+    with pytest.raises(errors.Gone):
+        glance.versions()
+    server.on("GET", "/versions$", says("fifteen"), times=1)
+    with pytest.raises(errors.Failed, match="cannot be understood"):
+        glance.versions()
 
 
 # Section [glance] -------------------------------------------------------------------------
