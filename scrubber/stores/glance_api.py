@@ -5,6 +5,7 @@ against it?  Glance has no conditional delete, so some milliseconds lie between 
 what Glance itself guards (protection) holds in that gap, too.
 """
 
+import datetime
 from collections.abc import Callable, Iterable, Sequence
 
 from oslo_config import cfg
@@ -20,18 +21,46 @@ from scrubber.stores import base, registry
 
 _QUICKER = "somebody else was quicker"
 
+#: Glance's dates are whole seconds, and so is its clock.
+_ROUNDING = datetime.timedelta(seconds=2)
+
+#: So many images are remembered as begun; the others wait for scrub_time once more.
+_MOST_BEGUN = 10_000
+
+
+class Begun:
+    """When this process last deleted a copy of an image: that counts as a change of the image."""
+
+    def __init__(self) -> None:
+        self._when: dict[str, datetime.datetime] = {}
+
+    def note(self, image_id: str, now: datetime.datetime) -> None:
+        self.forget(image_id)
+        self._when[image_id] = now
+        if len(self._when) > _MOST_BEGUN:
+            self.forget(next(iter(self._when)))
+
+    def forget(self, image_id: str) -> None:
+        self._when.pop(image_id, None)
+
+    def explains(self, image: ApiImage) -> bool:
+        """Whether nobody else has changed it since."""
+        when = self._when.get(image.id)
+        return when is not None and image.updated_at <= when + _ROUNDING
+
 
 class GlanceApiDriver(base.Driver):
     """The copies in one of Glance's stores.
 
-    :param glance: shared by the drivers of all stores.
+    :param glance: shared by the drivers of all stores, and so is ``begun``.
     """
 
     abilities = base.Abilities(schemes=frozenset({Copy.SCHEME}), blocks=False, batch=1)
 
-    def __init__(self, of_store: base.Section, glance: Glance) -> None:
+    def __init__(self, of_store: base.Section, glance: Glance, begun: Begun) -> None:
         super().__init__(of_store)
         self._glance = glance
+        self._begun = begun
 
     @classmethod
     def options(cls) -> list[cfg.Opt]:
@@ -88,8 +117,10 @@ class GlanceApiDriver(base.Driver):
             except errors.Gone:
                 image = self._examined(copy)  # it is there: this Glance has no such call
             else:
+                self._begun.note(copy.image, self._glance.now())
                 return 1
         self._glance.delete(copy.image)
+        self._begun.forget(copy.image)
         return max(1, len(image.stores))
 
     def _is_gone(self, copy: Copy) -> bool:
@@ -134,6 +165,8 @@ class GlanceApiDriver(base.Driver):
             raise errors.Changed("the image is not marked for deletion any more")
         if image.stores and copy.store not in image.stores:
             raise errors.Changed("there is no copy in that store any more")
+        if self._was_marked_anew(image):
+            raise errors.Changed("the image was changed, and waits for scrub_time once more")
         if stands := obstacle(image):
             kind = errors.Refused if stands.outcome.name == "REFUSED" else errors.InUse
             raise kind(stands.reason)
@@ -145,6 +178,12 @@ class GlanceApiDriver(base.Driver):
         """It is half-deleted, and not for so long that whoever did it must have died."""
         since = (self._glance.now() - image.updated_at).total_seconds()
         return image.status == "deleted" or (image.is_half_deleted and since < HALF_DELETED_AGE)
+
+    def _was_marked_anew(self, image: ApiImage) -> bool:
+        """A tag has no date of its own: the last change of the image stands for it."""
+        since = self._glance.now() - image.updated_at + _ROUNDING
+        too_young = since.total_seconds() < self.section.conf.scrub_time
+        return too_young and not image.is_half_deleted and not self._begun.explains(image)
 
     def _see_unshared(self, image_id: str) -> None:
         if members := self._glance.accepted_members(image_id):
@@ -209,9 +248,11 @@ def build(conf: cfg.ConfigOpts) -> GlanceApiStores:
 def new_driver(conf: cfg.ConfigOpts, glance: Glance) -> Callable[[str], base.Driver]:
     """What makes the driver of a store; [its own section] may hold limits."""
     conf.register_opts(base.COMMON_OPTS, group=registry.DEFAULTS_SECTION)
+    begun = Begun()
 
     def new(store: str) -> base.Driver:
         conf.register_opts(base.COMMON_OPTS, group=store)
-        return GlanceApiDriver(registry.section_of(conf, store, GLANCE_API, store), glance)
+        of_store = registry.section_of(conf, store, GLANCE_API, store)
+        return GlanceApiDriver(of_store, glance, begun)
 
     return new

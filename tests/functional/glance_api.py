@@ -13,6 +13,7 @@ from lab.glance import Options, merge, render
 from lab.glance_proxy import GlanceProxy
 from scrubber import config
 from scrubber.checks import glance
+from scrubber.checks.finding import Finding
 from scrubber.checks.site import Site
 from scrubber.process import Process
 
@@ -77,11 +78,15 @@ class ApiOnly:
         """The images in the cache of Glance's API."""
         return {at["image_id"] for at in self.admin.cache.list()["cached_images"]}
 
-    def checked(self, file: Path) -> str:
+    def findings(self, file: Path) -> list[Finding]:
         """What ``scrubber-manage check`` says of Glance."""
         conf = config.load(["--config-file", str(file)])
         with closing(Site(conf)) as site:
-            return "; ".join(found.message for found in glance.look(site))
+            return list(glance.look(site))
+
+    def checked(self, file: Path) -> str:
+        """The messages of that, on one line."""
+        return "; ".join(found.message for found in self.findings(file))
 
     def remembered(self, options: Options) -> list[Any]:
         """What is in the retry ledger of this configuration."""

@@ -1,5 +1,6 @@
 """Through Glance's own API, on a real Glance: marked images go, everything else stays."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,10 @@ from functional import program
 from functional.conftest import NewCloud, with_live_images
 from functional.glance_api import TAG, ApiOnly
 from lab.glance_proxy import MEMBER, GlanceProxy, Reply
-from lab.processes import wait_until
+from lab.processes import LOCALHOST, free_port, wait_until
+
+#: Which node's cache it is.
+CACHE = {"worker_self_reference_url": "http://node"}
 
 
 @pytest.fixture
@@ -37,11 +41,7 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def api(new_api: Callable[..., ApiOnly], image_cache: str) -> ApiOnly:
     """A Glance with the stores ``fast`` and ``slow`` that deletes at once, and has a cache."""
-    cache = {
-        "image_cache_dir": image_cache,
-        # Which node's cache it is.
-        "worker_self_reference_url": "http://node",
-    }
+    cache = {**CACHE, "image_cache_dir": image_cache}
     return new_api(delayed_delete=False, options={"DEFAULT": cache})
 
 
@@ -70,6 +70,15 @@ def test_an_image_goes_copy_by_copy_and_as_a_whole_with_the_last(api: ApiOnly) -
     assert result.images_scrubbed == 1
     deletes = [path for method, path in api.proxy.requests if method == "DELETE"]
     assert deletes == [f"/v2/stores/fast/{image}", f"/v2/images/{image}"]
+    assert image not in api.shown()
+
+
+def test_its_copies_go_together_though_each_delete_changes_the_image(api: ApiOnly) -> None:
+    image = api.tagged("fast")
+    api.cloud.glance.copy_to(image, "slow")
+    api.cloud.age(image, 3601)
+    result = api.scrub(options={"DEFAULT": {"scrub_time": 3600}})
+    assert (result.exit_status, result.outcomes) == (0, {"deleted": 2}), result
     assert image not in api.shown()
 
 
@@ -182,6 +191,21 @@ def test_what_changes_after_it_was_listed_is_not_deleted(
     assert not api.proxy.count("DELETE", image)
 
 
+def test_what_is_tagged_anew_after_it_was_listed_waits_once_more(api: ApiOnly) -> None:
+    image = api.tagged("fast")
+    api.cloud.age(image, 3601)
+
+    def change_ones_mind() -> None:
+        api.admin.image_tags.delete(image, TAG)
+        api.tag(image)
+
+    api.proxy.on("GET", f"/v2/images/{image}$", change_ones_mind, times=1)
+    result = api.scrub(options={"DEFAULT": {"scrub_time": 3600}})
+    assert (result.exit_status, result.outcomes) == (0, {}), result
+    assert not api.proxy.count("DELETE", image)
+    assert image in api.shown()
+
+
 def test_protection_holds_up_to_the_delete_itself(api: ApiOnly) -> None:
     image = api.tagged("fast")
 
@@ -267,6 +291,39 @@ def test_a_glance_with_one_store_needs_only_the_image_delete(
     assert result.outcomes_by_store == {"glance": {"deleted": 1}}
     assert not api.cloud.glance.file(image).exists()
     assert not api.proxy.count("DELETE", "/v2/stores/")
+
+
+def says_versions(*ids: str) -> Reply:
+    document = {"versions": [{"id": at, "status": "SUPPORTED"} for at in ids]}
+    return Reply(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+
+
+def test_where_glance_cannot_delete_single_copies_the_image_goes_as_a_whole(api: ApiOnly) -> None:
+    """As before version 2.10 of its API."""
+    image = api.tagged("fast")
+    api.cloud.glance.copy_to(image, "slow")
+    api.proxy.on("DELETE", "/v2/stores/", Reply(404))
+    api.proxy.on("GET", "/versions", says_versions("v2.9", "v2.8", "v2.0"))
+    assert "v2.9; before v2.10 it deletes no single copy" in api.checked(api.configuration())
+    result = api.scrub()
+    assert (result.exit_status, result.document["bytes_freed"]) == (0, 400), result
+    assert image not in api.shown()
+    for store in ("fast", "slow"):
+        assert image not in api.cloud.files(store)
+
+
+def test_a_glance_that_knows_of_no_stores_needs_only_the_image_delete(
+    new_api: Callable[..., ApiOnly],
+) -> None:
+    """One before version 2.8, and one that has a single store, name none."""
+    api = new_api(single_store=True, delayed_delete=False)
+    api.proxy.on("GET", "/versions", says_versions("v2.7", "v2.0"))
+    api.proxy.on("GET", "/v2/(info|cache)", Reply(404))
+    image = api.tagged()
+    assert api.checked(api.configuration()) == "its API is v2.7"
+    result = api.scrub("--store", "glance")
+    assert (result.exit_status, result.outcomes) == (0, {"deleted": 1}), result
+    assert image not in api.shown()
 
 
 def test_whoever_is_no_administrator_deletes_nothing_of_others(api: ApiOnly) -> None:
@@ -368,6 +425,51 @@ def test_a_check_compares_the_stores_with_those_that_glance_names(api: ApiOnly) 
     text = file.read_text().replace(str(api.cloud.data_directories["slow"]), "/elsewhere")
     file.write_text(text)
     assert "filesystem_store_datadir in section [slow] is /elsewhere" in api.checked(file)
+
+
+def test_a_check_says_what_an_older_glance_does_not_tell(api: ApiOnly) -> None:
+    api.proxy.on("GET", "/versions", says_versions("v2.13", "v2.8"))
+    api.proxy.on("GET", "/v2/info/stores/detail", Reply(404))
+    file = api.cloud.configuration({"glance": {"endpoint_override": api.proxy.url}})
+    said = api.checked(file)
+    assert "v2.13; before v2.15 it does not say where its stores are" in said
+    assert "has the same 2 stores" in said, "their names are compared all the same"
+
+
+def test_a_check_names_what_the_caches_hold_in_vain(
+    new_api: Callable[..., ApiOnly], tmp_path: Path
+) -> None:
+    api = new_api(options={"DEFAULT": {**CACHE, "image_cache_dir": str(tmp_path)}})
+    live, pending, scrubbed = api.cloud.keep("fast"), api.tagged("fast"), api.tagged("fast")
+    for image in (live, pending, scrubbed):
+        api.admin.cache.queue(image)
+    wait_until(lambda: {live, pending, scrubbed} <= api.cached(), what="all three cached")
+    options = {"endpoint_override": api.proxy.url}
+    file = api.cloud.configuration({"glance": options})
+    assert "of what the cache of Glance holds, nothing is scrubbed or pending" in api.checked(file)
+    api.admin.images.delete(scrubbed)
+    assert api.cloud.scrub().images_scrubbed == 1
+    api.admin.images.delete(pending)
+    found = api.findings(file)[-1]
+    assert "the cache of Glance holds 2 images scrubbed or pending: " in found.message
+    assert {scrubbed, pending} == set(found.message.partition("pending: ")[2].split(", "))
+    assert "set purge_cache and cache_endpoints" in found.advice
+
+
+def test_a_check_asks_every_node_for_its_cache(api: ApiOnly) -> None:
+    nobody = f"http://{LOCALHOST}:{free_port()}"
+    with GlanceProxy(api.cloud.glance.url) as without:
+        without.on("GET", "/versions", says_versions("v2.17", "v2.15", "v2.0"))
+        options = {
+            "endpoint_override": api.proxy.url,
+            "purge_cache": True,
+            "cache_endpoints": f"{api.proxy.url},{without.url},{nobody}",
+        }
+        said = api.checked(api.cloud.configuration({"glance": options}))
+    assert "of what the cache of API node 1 of cache_endpoints holds, nothing" in said
+    assert "API node 2 of cache_endpoints has no image cache" in said
+    assert "the image cache of API node 3 of cache_endpoints cannot be looked at" in said
+    assert nobody not in said
 
 
 def test_what_is_scrubbed_goes_from_the_cache_of_the_api(api: ApiOnly) -> None:

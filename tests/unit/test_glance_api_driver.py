@@ -12,7 +12,7 @@ from scrubber.glance.client import Copy
 from scrubber.model import Answer, Deleted, Found, Location, Requested, Target
 from scrubber.options import GLANCE_API
 from scrubber.stores import glance_api
-from scrubber.stores.base import always
+from scrubber.stores.base import Driver, always
 from scrubber.stores.glance_api import GlanceApiDriver, GlanceApiStores
 from scrubber.stores.rehearsal import RehearsalDriver
 
@@ -31,21 +31,25 @@ def driver_of(
     glance: FakeGlanceApi, directory: Path, store: str = "fast", text: str = ""
 ) -> GlanceApiDriver:
     """:param text: what else is in the configuration; Glance deletes at once by default."""
-    file = directory / "scrubber.conf"
-    file.write_text(text or "[DEFAULT]\ndelayed_delete = false\n")
-    conf = config.load(["--config-file", str(file)])
-    section.register(conf)
-    stores = GlanceApiStores(glance, glance_api.new_driver(conf, glance))  # type: ignore[arg-type]
+    stores = stores_of(glance, directory, text or "[DEFAULT]\ndelayed_delete = false\n")
     driver = stores.holder(location(store))
     assert isinstance(driver, GlanceApiDriver)
     return driver
+
+
+def stores_of(glance: FakeGlanceApi, directory: Path, text: str) -> GlanceApiStores:
+    file = directory / "scrubber.conf"
+    file.write_text(text)
+    conf = config.load(["--config-file", str(file)])
+    section.register(conf)
+    return GlanceApiStores(glance, glance_api.new_driver(conf, glance))  # type: ignore[arg-type]
 
 
 def location(store: str | None) -> Location:
     return Location(1, "an-image", "glance-api://an-image/fast", store, "", None, None, None)
 
 
-def delete(driver: GlanceApiDriver, image: str) -> Answer:
+def delete(driver: Driver, image: str) -> Answer:
     [answer] = driver.delete([Target(Copy(image, driver.store).url)], always)
     return answer
 
@@ -145,6 +149,62 @@ def test_what_changed_since_it_was_listed_is_left_without_a_word(
     answer = delete(driver_of(glance, directory, text=text), image)
     assert isinstance(answer, errors.Changed)
     assert glance.asked("delete") == glance.asked("delete_copy") == 0
+
+
+A_DAY = "[DEFAULT]\ndelayed_delete = false\nscrub_time = 86400\n"
+
+
+def test_what_was_untagged_and_tagged_again_waits_once_more(
+    glance: FakeGlanceApi, directory: Path
+) -> None:
+    """Also if that was while it lay in a queue."""
+    image = glance.add("fast", ago=25 * AN_HOUR)
+    glance.change(image, updated_at=glance.clock - 23 * AN_HOUR)
+    driver = driver_of(glance, directory, text=A_DAY)
+    assert isinstance(delete(driver, image), errors.Changed)
+    [look] = driver.look([Target(Copy(image, "fast").url)])
+    assert isinstance(look, errors.Changed)
+    glance.change(image, updated_at=glance.clock - 24 * AN_HOUR)
+    assert delete(driver, image) == Deleted(100)
+
+
+def test_a_copy_that_we_deleted_makes_the_others_wait_for_nothing(
+    glance: FakeGlanceApi, directory: Path
+) -> None:
+    stores = stores_of(glance, directory, A_DAY)
+    fast, slow = (stores.holder(location(at)) for at in ("fast", "slow"))
+    image = glance.add("fast", "slow", ago=25 * AN_HOUR)
+    assert delete(fast, image) == Deleted(100)
+    assert glance.images[image].updated_at == glance.clock
+    assert delete(slow, image) == Deleted(100)
+
+
+def test_nor_does_it_hide_that_the_image_was_tagged_anew_after_it(
+    glance: FakeGlanceApi, directory: Path
+) -> None:
+    stores = stores_of(glance, directory, A_DAY)
+    fast, slow = (stores.holder(location(at)) for at in ("fast", "slow"))
+    image = glance.add("fast", "slow", ago=25 * AN_HOUR)
+    delete(fast, image)
+    glance.clock += AN_HOUR
+    glance.change(image, updated_at=glance.clock)
+    assert isinstance(delete(slow, image), errors.Changed)
+    assert image in glance.images
+
+
+def test_what_was_begun_is_not_remembered_without_end(
+    glance: FakeGlanceApi, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forgotten waits, and is not deleted too early."""
+    monkeypatch.setattr(glance_api, "_MOST_BEGUN", 2)
+    stores = stores_of(glance, directory, A_DAY)
+    fast, slow = (stores.holder(location(at)) for at in ("fast", "slow"))
+    images = [glance.add("fast", "slow", ago=25 * AN_HOUR) for _ in range(3)]
+    for image in images:
+        delete(fast, image)
+    answers = [delete(slow, image) for image in images]
+    assert isinstance(answers[0], errors.Changed)
+    assert answers[1:] == [Deleted(100)] * 2
 
 
 REFUSED: list[tuple[str, dict[str, object], type[errors.StoreError]]] = [
