@@ -5,6 +5,7 @@ from typing import Any
 
 import keystoneauth1.exceptions
 import requests
+import yaml
 from glanceclient.v2.client import Client
 from keystoneauth1 import loading, noauth
 from keystoneauth1 import session as keystone
@@ -15,6 +16,12 @@ from scrubber.config import check_section
 from scrubber.glance.client import Glance, plain
 from scrubber.options import GLANCE_SECTION, PROJECT
 from scrubber.planning.retirement import Query
+
+#: Where the cloud of option cloud is looked for.
+_CLOUDS_FILES = (
+    "clouds.yaml in the working directory, ~/.config/openstack or /etc/openstack, or the file that "
+    "OS_CLIENT_CONFIG_FILE names"
+)
 
 #: So many connections are kept, if so many calls were made at once.
 _KEPT = 4096
@@ -186,7 +193,13 @@ def _of_cloud(name: str) -> _Login:
         region = openstack.config.OpenStackConfig().get_one(cloud=name)
         auth = region.get_auth()
     except (openstack.exceptions.SDKException, keystoneauth1.exceptions.ClientException) as wrong:
-        raise errors.ConfigError(f"option cloud in section [glance]: {plain(str(wrong))}") from None
+        raise errors.ConfigError(
+            f"option cloud in section [glance]: {plain(str(wrong))} ({_CLOUDS_FILES})"
+        ) from None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        raise errors.ConfigError(
+            f"option cloud in section [glance]: clouds.yaml cannot be understood ({_CLOUDS_FILES})"
+        ) from None
     verify, cert = region.get_requests_verify_args()
     return _Login(
         auth,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from glanceclient.v2.client import Client
 
 from conftest import needed_programs
@@ -39,23 +40,35 @@ class Cloud:
         return {image.id for image in self.admin.images.list(filters={"visibility": "all"})}
 
     def scrub(self, options: Options | None = None) -> Result:
+        login: Options = {
+            "glance": {"auth_type": "password", **self.admins_login, "region_name": REGION}
+        }
+        return self._run(merge(login, options or {}))
+
+    def scrub_by_cloud(self, name: str) -> Result:
+        """Log in as clouds.yaml says."""
+        return self._run({"glance": {"cloud": name}})
+
+    @property
+    def admins_login(self) -> dict[str, str]:
+        """As sections and clouds.yaml call it."""
+        return {
+            "auth_url": self.keystone.url,
+            "username": "admin",
+            "password": PASSWORD,
+            "user_domain_id": "default",
+            "project_name": "admin",
+            "project_domain_id": "default",
+        }
+
+    def _run(self, options: Options) -> Result:
         ours: Options = {
             "DEFAULT": {"delayed_delete": False},
             "scrubber": {"source": "glance_api"},
             "state": {"connection": ""},
-            "glance": {
-                "auth_type": "password",
-                "auth_url": self.keystone.url,
-                "username": "admin",
-                "password": PASSWORD,
-                "user_domain_id": "default",
-                "project_name": "admin",
-                "project_domain_id": "default",
-                "region_name": REGION,
-            },
         }
         file = self._directory / "scrubber.conf"
-        file.write_text(render(merge(ours, options or {})))
+        file.write_text(render(merge(ours, options)))
         result = program.run(file)
         for secret in (PASSWORD, "s3cret"):
             assert secret not in result.stdout + result.stderr
@@ -130,3 +143,57 @@ def test_what_does_not_lead_to_glance_is_said_at_once(
     result = cloud.scrub({"glance": options})
     assert result.exit_status == 1
     assert message in result.stderr
+
+
+# By the name of a cloud in clouds.yaml --------------------------------------------------------
+
+
+@pytest.fixture
+def clouds_file(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three clouds: the administrator's, one of a region that is not there, a wrong password."""
+    here = {"auth": cloud.admins_login, "region_name": REGION, "interface": "public"}
+    clouds = {
+        "here": here,
+        "elsewhere": {**here, "region_name": "Elsewhere"},
+        "locked": {**here, "auth": {**cloud.admins_login, "password": "s3cret-and-wrong"}},
+    }
+    file = tmp_path / "clouds.yaml"
+    file.write_text(yaml.safe_dump({"clouds": clouds}))
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(file))
+    return file
+
+
+def test_a_cloud_is_all_that_has_to_be_named(cloud: Cloud, clouds_file: Path) -> None:
+    ids = {cloud.tagged(), cloud.tagged()}
+    cloud.proxy.on("DELETE", "", lambda: cloud.keystone.revoke(cloud.proxy.token), times=1)
+    result = cloud.scrub_by_cloud("here")
+    assert (result.exit_status, result.outcomes.keys()) == (0, {"deleted"}), result
+    assert not ids & cloud.shown()
+
+
+CLOUDS = [
+    # the name; what is said
+    ("unknown", "option cloud in section [glance]: Cloud unknown was not found"),
+    ("elsewhere", "no way to Glance"),
+    ("locked", "Keystone refuses to log in (401)"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), CLOUDS)
+def test_a_cloud_that_leads_nowhere_is_said_in_one_line(
+    cloud: Cloud, clouds_file: Path, name: str, message: str
+) -> None:
+    result = cloud.scrub_by_cloud(name)
+    assert result.exit_status == 1
+    assert [message in line for line in result.stderr.splitlines()] == [True], result
+
+
+def test_without_openstacksdk_it_is_said_what_to_install(
+    cloud: Cloud, clouds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openstack.py").write_text("raise ImportError('as if it were not installed')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = cloud.scrub_by_cloud("here")
+    assert result.exit_status == 1
+    [line] = result.stderr.splitlines()
+    assert "needs openstacksdk: install scrubber[clouds]" in line

@@ -278,6 +278,34 @@ def test_what_is_wrong_with_the_section_is_said_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+CLOUDS = [
+    # clouds.yaml; what is said of it
+    ("", "Cloud here was not found|empty or not a valid mapping"),
+    ("clouds: {other: {}}", "Cloud here was not found"),
+    ("clouds: [s3cret: {", "Cloud here was not found|cannot be understood"),
+    ("- s3cret", "cannot be understood|not a valid mapping"),
+    ("clouds: s3cret", "cannot be understood"),
+    ("clouds: {here: s3cret}", "cannot be understood"),
+    ("clouds: {here: {auth_type: magic}}", "magic could not be found"),
+    ("clouds: {here: {auth: {password: s3cret}}}", "not given: auth_url"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), CLOUDS)
+def test_what_is_wrong_with_a_cloud_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    file = tmp_path / "clouds.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(file))
+    with pytest.raises(errors.ConfigError, match=message) as raised:
+        connected(tmp_path, "cloud = here")
+    said = str(raised.value)
+    assert "\n" not in said
+    assert "s3cret" not in said
+    assert "clouds.yaml in the working directory" in said
+
+
 KEYSTONE = [
     (401, errors.Unavailable, r"refuses to log in \(401\)"),
     (403, errors.Unavailable, r"refuses to log in \(403\)"),
