@@ -36,7 +36,7 @@ def main() -> None:
     answers: collections.Counter[str] = collections.Counter()
 
     def delete(number: int) -> None:
-        target = Target(f"rbd://{driver._fsid}/{pool_name}/a{number}/snap")
+        target = Target(f"rbd://{driver._cluster.fsid}/{pool_name}/a{number}/snap")
         [answer] = call(driver, driver.delete, [target], base.always)
         answers[type(answer).__name__] += 1
 

@@ -17,8 +17,8 @@ from contract.sections import section
 from lab.cinder import Cinder, Fault, Volume
 from scrubber import errors
 from scrubber.model import Answer, Deleted, Found, Target
-from scrubber.stores import glance_store as module
 from scrubber.stores.glance_store import CinderDriver
+from scrubber.stores.glance_store import cinder as module
 
 NAMES = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 VOLUMES = "GET .*/volumes/"

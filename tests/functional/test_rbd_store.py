@@ -514,8 +514,9 @@ def test_a_blocklisted_client_is_unavailable_until_the_next_probe(
     ceph: Ceph, pool: CephPool, driver: RbdDriver
 ) -> None:
     pool.put("a", 5)
-    ceph.command("osd blocklist", blocklistop="add", addr=driver._connected.connection.get_addrs())
-    driver._connected.connection.wait_for_latest_osdmap()
+    connection = driver._cluster._connected.connection
+    ceph.command("osd blocklist", blocklistop="add", addr=connection.get_addrs())
+    connection.wait_for_latest_osdmap()
     assert isinstance(delete(driver, pool.url("a")), errors.Unavailable)
     driver.probe()
     assert delete(driver, pool.url("a")) == Deleted(5)

@@ -22,8 +22,9 @@ from contract.sections import section
 from scrubber import errors, pool
 from scrubber.model import Deleted, Found, Target
 from scrubber.stores import base
-from scrubber.stores import glance_store as module
-from scrubber.stores.glance_store import CinderDriver, GlanceStoreDriver, VmwareDriver, meaning
+from scrubber.stores.glance_store import CinderDriver, VmwareDriver, library
+from scrubber.stores.glance_store.library import GlanceStoreDriver
+from scrubber.stores.glance_store.meanings import meaning
 
 ID = "8f14e45f-ceea-467f-a1f0-5f2e1d3c4b5a"
 
@@ -87,7 +88,7 @@ def test_datastores_that_glance_refuses_are_refused(datastores: list[str]) -> No
 
 @pytest.fixture
 def without_glance_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "entry_points", lambda **_: importlib.metadata.EntryPoints())
+    monkeypatch.setattr(library, "entry_points", lambda **_: importlib.metadata.EntryPoints())
 
 
 @pytest.mark.parametrize(("driver", "extra"), [(CinderDriver, "cinder"), (VmwareDriver, "vmware")])

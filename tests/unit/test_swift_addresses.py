@@ -14,7 +14,8 @@ from scrubber.stores.swift import SwiftDriver
 from scrubber.stores.swift.addresses import SCHEMES, Containers, normal, parse
 from scrubber.stores.swift.large import _is_segment, _manifest
 from scrubber.stores.swift.references import Reference, references
-from scrubber.stores.swift.session import Login, Reply, retry_after, trouble
+from scrubber.stores.swift.session import Login
+from scrubber.stores.swift.web import Reply, retry_after, trouble
 
 IMAGE = "fdae39a1-bac5-4238-aba4-69bcc726e848"
 INLINE = {

@@ -3,12 +3,16 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from scrubber import errors
 from scrubber.model import Answer, Answers, Deleted, Target
 from scrubber.stores import base
 from scrubber.stores.swift import session
 from scrubber.stores.swift.large import LargeObject, whole_of
+from scrubber.stores.swift.web import ServerTrouble
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Call:
         account = self.account(at)
         return self.judged(at, lambda: account.request("HEAD", at.container, at.name).headers)
 
-    def judged(self, at: Object, ask: Callable[[], session.T]) -> session.T:
+    def judged(self, at: Object, ask: Callable[[], T]) -> T:
         """What asking for an object brings; errors that say whether they are its own."""
         try:
             return ask()
@@ -56,7 +60,7 @@ class Call:
 
     def judge(self, at: Object, error: errors.StoreError) -> errors.StoreError:
         """What an error means once it is known whether the container is there."""
-        if not isinstance(error, errors.Gone | session.ServerTrouble):
+        if not isinstance(error, errors.Gone | ServerTrouble):
             return error
         root = (at.reference, at.container)
         if root in self._there and isinstance(error, errors.Gone):
@@ -68,7 +72,7 @@ class Call:
             missing = f"{account.where}: there is no container {at.container}"
             is_root = at.container in self._roots
             return errors.Unavailable(missing) if is_root else errors.Failed(missing)
-        except session.ServerTrouble as trouble:
+        except ServerTrouble as trouble:
             return errors.Unavailable(f"{account.where}: {trouble}")
         except errors.StoreError as other:
             return other

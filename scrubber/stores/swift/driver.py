@@ -12,6 +12,7 @@ from scrubber.stores import base
 from scrubber.stores.swift import addresses, session
 from scrubber.stores.swift import references as configured
 from scrubber.stores.swift.deletion import Call, Deletion, Object, number
+from scrubber.stores.swift.web import Web
 
 _OPTS = [
     *configured.OPTS,
@@ -105,7 +106,7 @@ class SwiftDriver(base.Driver):
             frozenset(options.scrub_also_in),
         )
         verify = not options.swift_store_auth_insecure and (options.swift_store_cacert or True)
-        self._web = session.Web(verify, section.call_timeout)
+        self._web = Web(verify, section.call_timeout)
         endpoint = session.Endpoint(
             options.swift_store_endpoint,
             options.swift_store_service_type,
