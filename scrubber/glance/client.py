@@ -21,7 +21,7 @@ from glanceclient.v2.client import Client
 from scrubber import errors
 from scrubber.glance.versions import Version
 from scrubber.planning.retirement import ApiImage
-from scrubber.stores.http_date import seconds_until
+from scrubber.stores.http_date import retry_after
 
 #: The store of a Glance that has only one, which its API does not name.
 ONLY_STORE = "glance"
@@ -96,6 +96,13 @@ class Copy:
         """The API numbers nothing: the same in every process, and fit for any database."""
         digest = hashlib.blake2b(self.url.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
+
+
+def id_filters(ids: Iterable[str]) -> Iterator[str]:
+    """Filters that let through all of these images, in parts that fit into one URL."""
+    ordered = sorted(set(ids))
+    for first in range(0, len(ordered), _IDS):
+        yield f"in:{','.join(ordered[first : first + _IDS])}"
 
 
 class MarkerLost(Exception):
@@ -187,9 +194,7 @@ class Glance:
 
     def among(self, ids: Iterable[str]) -> Iterator[ApiImage]:
         """Those of these images that there are, hidden ones too."""
-        ordered = sorted(set(ids))
-        for first in range(0, len(ordered), _IDS):
-            wanted = f"in:{','.join(ordered[first : first + _IDS])}"
+        for wanted in id_filters(ids):
             for hidden in HIDDEN:
                 yield from self.page({"id": wanted, "os_hidden": hidden}, _IDS)
 
@@ -215,7 +220,9 @@ class Glance:
     def _note(self, answer: requests.Response, *_args: object, **_more: object) -> None:
         """Remember status and patience of this green thread's last answer, and Glance's clock."""
         self._last.status = answer.status_code
-        self._last.retry_after = _seconds(answer.headers.get("Retry-After"))
+        self._last.retry_after = retry_after(
+            answer.headers.get("Retry-After"), datetime.datetime.now(datetime.UTC)
+        )
         if answer.status_code >= 300:
             answer.content  # noqa: B018 - read: its connection can be used again only then
         date = answer.headers.get("Date")
@@ -255,10 +262,13 @@ class Glance:
         return refusal(self._last.status, plain(str(error.details)), self._last.retry_after)
 
 
-def refusal(status: int, message: str, retry_after: float | None) -> errors.StoreError:
-    """What an answer of that status means; the table in docs/glance-api.md."""
-    if status in (413, 429) or (status == 503 and retry_after is not None):
-        return errors.Throttled(f"Glance asks for patience ({status})", retry_after)
+def refusal(status: int, message: str, wait: float | None) -> errors.StoreError:
+    """What an answer of that status means; the table in docs/glance-api.md.
+
+    :param wait: the seconds that Retry-After asks for.
+    """
+    if status in (413, 429) or (status == 503 and wait is not None):
+        return errors.Throttled(f"Glance asks for patience ({status})", wait)
     if status == 401:
         return errors.Unavailable("Glance refuses the token (401): see section [glance]")
     kind = _MEANINGS.get(status, errors.Failed)
@@ -288,14 +298,6 @@ def _of_keystone(error: keystoneauth1.exceptions.HttpError) -> errors.StoreError
 def plain(message: str) -> str:
     """One line, not too long, without a URL: a store's own words may hold its credentials."""
     return _URL.sub("(URL)", " ".join(message.split()))[:_LONGEST]
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    return seconds_until(retry_after, datetime.datetime.now(datetime.UTC))
 
 
 def _utcnow() -> datetime.datetime:

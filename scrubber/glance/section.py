@@ -9,13 +9,14 @@ import yaml
 from glanceclient.v2.client import Client
 from keystoneauth1 import loading, noauth
 from keystoneauth1 import session as keystone
-from oslo_config import cfg, types
+from oslo_config import cfg
 
 from scrubber import errors
 from scrubber.config import check_section
 from scrubber.glance.client import Glance, plain
 from scrubber.options import GLANCE_SECTION, PROJECT
 from scrubber.planning.retirement import Query
+from scrubber.units import Written
 
 #: Where the cloud of option cloud is looked for.
 _CLOUDS_FILES = (
@@ -27,21 +28,12 @@ _CLOUDS_FILES = (
 _KEPT = 4096
 
 
-class _Query(types.ConfigType):
+class _Query(Written):
     def __init__(self) -> None:
         super().__init__("name=value&name=value")
 
     def __call__(self, value: Any) -> Query:
         return value if isinstance(value, Query) else Query.parse(str(value).strip())
-
-    def _formatter(self, value: Any) -> str:
-        return str(value)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
 
 
 OPTS = [

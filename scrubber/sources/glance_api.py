@@ -6,7 +6,7 @@ The API knows no claims, and every step is looked at and carried out by the driv
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.glance.client import HIDDEN, ONLY_STORE, Copy, Glance, MarkerLost
+from scrubber.glance.client import HIDDEN, ONLY_STORE, Copy, Glance, MarkerLost, id_filters
 from scrubber.glance.section import connect
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
 from scrubber.options import GLANCE_SECTION
@@ -28,9 +28,6 @@ PATIENCE_SECONDS = 30.0
 
 #: Seconds between two tries, unless Glance says how long.
 PAUSE_SECONDS = 1.0
-
-#: Ids that fit into one URL.
-_IDS = 100
 
 #: So many images are listed together for figures.
 _PAGE = 1000
@@ -132,8 +129,8 @@ class GlanceApiSource(Unclaimed):
         for hidden in HIDDEN:
             filters = {**self._query().filters, **mark, "os_hidden": hidden}
             if selection.images:
-                for ids in _chunks(selection.images):
-                    yield _Listing({**filters, "id": f"in:{','.join(ids)}"})
+                for wanted in id_filters(selection.images):
+                    yield _Listing({**filters, "id": wanted})
             elif selection.owners:
                 for owner in sorted(selection.owners):
                     yield _Listing({**filters, "owner": owner})
@@ -341,9 +338,3 @@ def _location(copy: Copy, status: str, updated_at: datetime | None = None) -> Lo
         updated_at=updated_at,
         deleted_at=None,
     )
-
-
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    ordered = sorted(set(ids))
-    for first in range(0, len(ordered), _IDS):
-        yield ordered[first : first + _IDS]

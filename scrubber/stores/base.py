@@ -247,6 +247,32 @@ def always() -> bool:
     return True
 
 
+def one_by_one(
+    targets: Sequence[Target],
+    delete: Callable[[Target], Answer],
+    proceed: Callable[[], bool],
+    is_of_all: Callable[[Answer], bool],
+) -> Answers:
+    """The answer to each; from one that is the store's to all of them on, the rest share it.
+
+    :param delete: returns an answer, or raises it.
+    """
+    answers: list[Answer] = []
+    rest: Answer = errors.NotSent("not sent")
+    for target in targets:
+        if not proceed():
+            break
+        try:
+            answer = delete(target)
+        except errors.StoreError as error:
+            answer = error
+        answers.append(answer)
+        if is_of_all(answer):
+            rest = answer
+            break
+    return answers + [rest] * (len(targets) - len(answers))
+
+
 class Gone(errors.Gone):
     """The usual words for an object that is not there."""
 

@@ -24,8 +24,7 @@ from botocore.utils import check_dns_name
 
 from scrubber import errors
 from scrubber.model import Answer, Deleted, Found
-from scrubber.stores import base
-from scrubber.stores.http_date import seconds_until
+from scrubber.stores import base, http_date
 from scrubber.stores.s3 import Limits, NoDeleteObjects, with_scheme
 
 _CONNECT_SECONDS = 10.0
@@ -253,13 +252,8 @@ def translated(trouble: Trouble, bucket: str, section: str) -> errors.StoreError
 
 
 def retry_after(value: str | None, now: datetime.datetime) -> float | None:
-    """Seconds that a Retry-After header asks for: it holds seconds or an HTTP date."""
-    if value is None:
-        return None
-    value = value.strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return min(float(value), _LONGEST_RETRY_AFTER)
-    seconds = seconds_until(value, now)
+    """Seconds that a Retry-After header asks for, as long as they are not too many."""
+    seconds = http_date.retry_after(value, now)
     return None if seconds is None else min(seconds, _LONGEST_RETRY_AFTER)
 
 

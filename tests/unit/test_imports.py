@@ -108,6 +108,8 @@ ROOMS = [
             "scrubber.planning.retirement",
             "scrubber.pool",
             "scrubber.stores.http_date",
+            # Pure: how an option is written.
+            "scrubber.units",
         },
     ),
     (

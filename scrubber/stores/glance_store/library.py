@@ -90,19 +90,7 @@ class GlanceStoreDriver(base.Driver):
     def _look(self, url: str) -> Found: ...
 
     def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
-        answers: list[Answer] = []
-        rest: errors.StoreError = errors.NotSent("not sent")
-        for target in targets:
-            if not proceed():
-                break
-            try:
-                answers.append(self._delete(target))
-            except errors.StoreError as error:
-                if is_of_all(error):
-                    rest = error
-                    break
-                answers.append(error)
-        return answers + [rest] * (len(targets) - len(answers))
+        return base.one_by_one(targets, self._delete, proceed, is_of_all)
 
     def _delete(self, target: Target) -> Answer:
         """Let glance_store delete it.

@@ -1,13 +1,13 @@
 """What a library's exception, or a service's answer, means to the caller."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
 from scrubber import errors
 from scrubber.model import Answer
-from scrubber.stores import base
-from scrubber.stores.http_date import seconds_until
+from scrubber.stores import base, http_date
 
 _IN_USE = partial(errors.InUse, "the store says that something still uses it")
 _FORBIDDEN = partial(errors.Failed, "the store forbids it to these credentials")
@@ -143,6 +143,6 @@ def is_throttling(status: int | None, retry_after: object) -> bool:
 def seconds_of(retry_after: object) -> float | None:
     """How long that is, given in seconds or as a date; None if it says nothing."""
     text = str(retry_after or "")
-    if text.isascii() and text.replace(".", "", 1).isdigit():
+    if re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", text):
         return float(text)
-    return seconds_until(text, datetime.now(UTC))
+    return http_date.retry_after(text, datetime.now(UTC))

@@ -172,17 +172,12 @@ class RbdDriver(base.Driver):
         return looks
 
     def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
-        answers: list[Answer] = []
-        rest: errors.StoreError = errors.NotSent("not sent")
-        for target in targets:
-            if not proceed():
-                break
-            answer = self._answer(self._delete, target)
-            answers.append(answer)
-            if isinstance(answer, errors.Unavailable):
-                rest = answer
-                break
-        return answers + [rest] * (len(targets) - len(answers))
+        return base.one_by_one(
+            targets,
+            lambda target: self._answer(self._delete, target),
+            proceed,
+            lambda answer: isinstance(answer, errors.Unavailable),
+        )
 
     def _answer(self, act: Callable[[Pool, Name], T], target: Target) -> T | errors.StoreError:
         try:

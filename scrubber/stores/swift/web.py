@@ -18,8 +18,7 @@ import requests.adapters
 import urllib3
 
 from scrubber import errors
-from scrubber.stores import base
-from scrubber.stores.http_date import seconds_until
+from scrubber.stores import base, http_date
 
 #: At DEBUG these log URLs, and Keystone's answers.
 _TALKATIVE = (
@@ -191,7 +190,5 @@ def _asks_for_patience(reply: Reply) -> bool:
 
 def retry_after(reply: Reply) -> float | None:
     """Seconds that the store asked for, None if it did not say."""
-    value = reply.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    return seconds_until(value, datetime.datetime.now(datetime.UTC))
+    now = datetime.datetime.now(datetime.UTC)
+    return http_date.retry_after(reply.headers.get("retry-after"), now)
