@@ -10,11 +10,11 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Insert, create_engine, event, insert, select, update
+from sqlalchemy import Insert, create_engine, insert, select, update
 from sqlalchemy.pool import StaticPool
 
 from contract.fake_source import FakeGlance, FakeSource
@@ -123,7 +123,11 @@ class World(abc.ABC):
     def ago(self, how_long: datetime.timedelta | None) -> datetime.datetime | None:
         if how_long is None:
             return None
-        return (self.source.now() - how_long).replace(microsecond=0)
+        return (self.now() - how_long).replace(microsecond=0)
+
+    def now(self) -> datetime.datetime:
+        """The source's clock."""
+        return self.source.now()
 
     def claimed_ago(self, number: int, how_long: datetime.timedelta) -> None:
         """Somebody's claim, this old."""
@@ -181,7 +185,6 @@ class DatabaseWorld(World):
         path = directory / "glance.sqlite"
         path.write_bytes(empty_database())
         self._writer = create_engine(f"sqlite:///{path}")
-        event.listen(self._writer, "connect", _without_fsync)
         self._conf = config.load(["--config-file", str(_config_file(directory, path))])
         self.source: RestoringSource = self._new_source()
         self._rivals: list[Source] = []
@@ -198,6 +201,14 @@ class DatabaseWorld(World):
         for source in (self.source, *self._rivals):
             source.close()
         self._writer.dispose()
+
+    @cached_property
+    def _ahead(self) -> datetime.timedelta:
+        return self.source.now() - datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+    def now(self) -> datetime.datetime:
+        """As the source said once: it asks the database each time."""
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + self._ahead
 
     def execute(self, statement: Any) -> Any:
         with self._writer.begin() as connection:
@@ -283,10 +294,6 @@ def empty_database() -> bytes:
     content = connection.serialize()
     engine.dispose()
     return content
-
-
-def _without_fsync(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _config_file(directory: Path, database: Path) -> Path:

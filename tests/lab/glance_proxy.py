@@ -82,6 +82,12 @@ class GlanceProxy:
         act = action if callable(action) else lambda: action
         self._rules.append(_Rule(method, re.compile(path), act, times))
 
+    def forget(self) -> None:
+        """What has come by, and what was to be done then."""
+        self._rules.clear()
+        self.requests.clear()
+        self.connections = 0
+
     def count(self, method: str, path: str) -> int:
         return sum(at[0] == method and bool(re.search(path, at[1])) for at in self.requests)
 

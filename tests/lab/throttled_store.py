@@ -30,7 +30,7 @@ class ThrottledStore:
     _filled_at: float = 0.0
 
     def limit(self, now: float) -> float:
-        return [phase.limit for phase in self.phases if phase.since <= now][-1]
+        return next(at.limit for at in reversed(self.phases) if at.since <= now)
 
     def take(self, now: float, locations: int) -> int:
         """How many of them it deletes; the others it refuses."""

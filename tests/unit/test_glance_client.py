@@ -40,11 +40,17 @@ def in_json(document: object, status: int = 200) -> Reply:
     return Reply(status, JSON, json.dumps(document).encode())
 
 
-@pytest.fixture
-def server() -> Iterator[GlanceProxy]:
-    """Answers as Glance would; what a test wants otherwise comes first."""
+@pytest.fixture(scope="module")
+def running_server() -> Iterator[GlanceProxy]:
     with GlanceProxy(f"http://{LOCALHOST}:{free_port()}") as server:
         yield server
+
+
+@pytest.fixture
+def server(running_server: GlanceProxy) -> GlanceProxy:
+    """Answers as a test says; there is no Glance behind it."""
+    running_server.forget()
+    return running_server
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ MODULES = {
 }
 
 
+@cache
 def imported(module: str) -> set[str]:
     """Full names of all modules that this one imports, also inside functions."""
     tree = ast.parse(MODULES[module].read_text())
