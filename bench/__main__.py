@@ -1,131 +1,101 @@
-"""``python -m bench``: scrubber, glance-scrubber and a bare loop on the same backlog."""
+"""``python -m bench``: scrubber beside glance-scrubber and the limit, and what grows with what.
+
+A row is measured with all contenders in turn, each a whole process on a fresh database and
+store.  What was measured is written after each row, beside what the file has of other rows.
+"""
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import backlog
-from lab.databases import MariaDB, PostgreSQL, Server, Sqlite
-from lab.glance import Glance, create_schema
-from lab.scratch import ScratchDirectory
+from bench import report, results
+from bench.conditions import conditions
+from bench.growth import GROWTH
+from bench.measuring import Bench, Effort
+from bench.plots import draw
+from bench.results import Result, Results
+from bench.rows import SPEED, Empty, Row, Workers
+from lab import Unavailable
+from lab.databases import Servers
+from lab.glance import create_schema, glance_python
 
-STORE = "fast"
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (MariaDB, PostgreSQL, Sqlite)}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One contender at work: whole processes, start-up included."""
-
-    contender: str
-    database: str
-    images: int
-    left: int
-    seconds: float
-
-    @property
-    def images_per_second(self) -> float:
-        return (self.images - self.left) / self.seconds
+ROWS: tuple[Row, ...] = (*SPEED, Workers(), Empty(), *GROWTH)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--database", choices=SERVERS, default="mariadb")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--live", type=int, default=1_000, help="live images beside them")
-    parser.add_argument("--json", type=Path, help="write the measurements to this file")
+def main() -> int:
+    options = arguments()
+    file = options.into / "results.json"
+    known = results.load(file)
+    chosen = [] if options.render else choose(options.only)
+    if chosen:
+        glance_python()  # nothing can be measured without
+    effort = Effort(options.full, options.scale, options.repeat)
+    with Servers(create_schema) as servers:
+        for number, row in enumerate(chosen, 1):
+            print(f"[{number}/{len(chosen)}] {row.key}: {row.title}", flush=True)
+            known[row.key] = measure(row, servers, effort)
+            results.save(file, known)
+            print("\n".join(report.summary(row, known[row.key])), flush=True)
+    write(known, options.into)
+    return 1 if any(known[row.key].failed for row in chosen) else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
+    )
+    parser.add_argument("--full", action="store_true", help="half an hour instead of minutes")
     parser.add_argument(
-        "--without-upstream", action="store_true", help="glance-scrubber takes minutes"
+        "--only", nargs="+", metavar="ROW", help=f"these, or what begins so: {', '.join(KEYS)}"
     )
-    options = parser.parse_args()
-    server = SERVERS[options.database](create_schema)
-    server.start()
-    try:
-        measured = [
-            measure(server, contender, run, options.images, options.live)
-            for contender, run in contenders(options.without_upstream)
-        ]
-    finally:
-        server.stop()
-    print_table(measured)
-    if options.json:
-        document = {
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "measured": [asdict(each) for each in measured],
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
-
-
-Contender = Callable[[Glance], None]
-
-
-def contenders(without_upstream: bool) -> list[tuple[str, Contender]]:
-    upstream: list[tuple[str, Contender]] = [
-        ("glance-scrubber, scrub_pool_size 1", lambda glance: upstream_scrubber(glance, 1)),
-        ("glance-scrubber, scrub_pool_size 16", lambda glance: upstream_scrubber(glance, 16)),
-    ]
-    ours: list[tuple[str, Contender]] = [("bare loop", bare_loop), ("scrubber", scrubber)]
-    return ours if without_upstream else upstream + ours
-
-
-def measure(server: Server, contender: str, run: Contender, images: int, live: int) -> Measured:
-    database = server.create_database("bench")
-    try:
-        with ScratchDirectory("bench-") as directory:
-            stores = {STORE: directory / STORE}
-            glance = Glance(directory, database, stores)
-            store = backlog.Directory(stores[STORE])
-            backlog.fill(database, store, STORE, pending=images, live=live)
-            started = time.perf_counter()
-            run(glance)
-            seconds = time.perf_counter() - started
-            left = backlog.still_pending(database)
-            files = sum(1 for _ in stores[STORE].iterdir())
-            assert files == live + left, f"{contender} left {files} files"
-    finally:
-        server.drop_database(database)
-    measured = Measured(contender, server.name, images, left, seconds)
-    print(f"{contender}: {measured.images_per_second:,.0f} images/s, {left} left", flush=True)
-    return measured
-
-
-def scrubber(glance: Glance) -> None:
-    file = glance.write_scrubber_configuration(glance.directory / "etc" / "scrubber.conf")
-    program = Path(sys.executable).with_name("scrubber")
-    subprocess.run([program, "--config-file", file], check=True)
-
-
-def upstream_scrubber(glance: Glance, pool_size: int) -> None:
-    options = {"DEFAULT": {"scrub_pool_size": pool_size}, "oslo_concurrency": {}}
-    result = glance.run_upstream_scrubber(options=options)
-    assert result.returncode == 0, result.stderr
-
-
-def bare_loop(glance: Glance) -> None:
-    script = Path(__file__).with_name("bare_loop.py")
-    subprocess.run([sys.executable, script, glance.database.url], check=True)
-
-
-def print_table(measured: list[Measured]) -> None:
-    best_upstream = max(
-        (each.images_per_second for each in measured if "glance" in each.contender), default=0.0
+    parser.add_argument("--repeat", type=int, default=1, help="turns of each contender")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of all numbers of images: 0.01 as a trial"
     )
-    limit = next(each.images_per_second for each in measured if each.contender == "bare loop")
-    print()
-    print(f"file store, {measured[0].database}, {measured[0].images:,} images, one location each")
-    print(f"{'':38}{'images/s':>10}{'x upstream':>12}{'x limit':>10}")
-    for each in measured:
-        rate = each.images_per_second
-        against = f"{rate / best_upstream:.0f}" if best_upstream else "-"
-        print(f"{each.contender:38}{rate:>10,.0f}{against:>12}{rate / limit:>10.2f}")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=Path("build/bench"),
+        metavar="DIRECTORY",
+        help="for results.json, results.md and plots",
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing: write page and plots again"
+    )
+    return parser.parse_args()
+
+
+KEYS = [row.key for row in ROWS]
+
+
+def choose(only: Sequence[str] | None) -> list[Row]:
+    """The rows of these names, or whose names begin so; all without."""
+    for name in only or ():
+        if not any(key.startswith(name) for key in KEYS):
+            sys.exit(f"there is no row {name}; there are: {', '.join(KEYS)}")
+    return [row for row in ROWS if only is None or row.key.startswith(tuple(only))]
+
+
+def measure(row: Row, servers: Servers, effort: Effort) -> Result:
+    before = conditions(f"python -m bench {' '.join(sys.argv[1:])}".strip())
+    bench = Bench(servers, effort)
+    row.measure(bench)
+    return Result(before, bench.measured, bench.failed)
+
+
+def write(known: Results, directory: Path) -> None:
+    try:
+        draw(known, directory)
+    except ImportError as missing:
+        print(f"no plots: {missing}")
+    file = directory / "results.md"
+    file.write_text(report.page(ROWS, known, directory))
+    print(f"\n{file}:\n\n{file.read_text()}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except Unavailable as missing:
+        sys.exit(str(missing))

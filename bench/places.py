@@ -25,6 +25,7 @@ NAME = "images"
 SEGMENTS = 10
 
 PROXY = Path(__file__).with_name("proxy.py")
+PLUGIN = Path(__file__).with_name("plugin")
 
 
 class Place(abc.ABC):
@@ -38,7 +39,8 @@ class Place(abc.ABC):
     objects: ClassVar[int] = 1
 
     def __init__(self, directory: Path) -> None:
-        """:param directory: an existing one, for all that the server writes."""
+        """:param directory: for all that the server writes; made if need be."""
+        directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._stack = ExitStack()
 
@@ -74,6 +76,10 @@ class Place(abc.ABC):
     def put(self, image_ids: Sequence[str]) -> None:
         """What these images are, in the store."""
 
+    def bare(self) -> Mapping[str, object]:
+        """What ``bench.bare_loop`` is told, to delete from here."""
+        raise NotImplementedError(f"there is no bare loop for {self.kind}")
+
     @property
     @abc.abstractmethod
     def count(self) -> int:
@@ -90,6 +96,7 @@ class Files(Place):
 
     def _start(self, stack: ExitStack) -> None:  # noqa: ARG002 - there is no server
         self._images = self._directory / NAME
+        self._images.mkdir()
         self._files = backlog.Directory(self._images)
 
     def options(self, port: int) -> Mapping[str, object]:  # noqa: ARG002
@@ -101,9 +108,26 @@ class Files(Place):
     def put(self, image_ids: Sequence[str]) -> None:
         self._files.put(image_ids)
 
+    def bare(self) -> Mapping[str, object]:
+        return {"store": "file"}
+
     @property
     def count(self) -> int:
         return len(os.listdir(self._images))
+
+
+class SlowFiles(Files):
+    """A driver for tests in each program: it sleeps before each delete."""
+
+    kind = "slow"
+    latency = 0.1
+
+    def _start(self, stack: ExitStack) -> None:
+        super()._start(stack)
+        stack.enter_context(_python_path(PLUGIN))
+
+    def options(self, port: int) -> Mapping[str, object]:
+        return {**super().options(port), "seconds": self.latency}
 
 
 class RcloneBucket(Place):
@@ -127,6 +151,15 @@ class RcloneBucket(Place):
 
     def put(self, image_ids: Sequence[str]) -> None:
         backlog.Directory(self._bucket).put(image_ids)
+
+    def bare(self) -> Mapping[str, object]:
+        return {
+            "store": "s3",
+            "endpoint": self._server.url,
+            "access_key": self._server.access_key,
+            "secret_key": self._server.secret_key,
+            "bucket": NAME,
+        }
 
     @property
     def count(self) -> int:
@@ -170,6 +203,16 @@ class Container(Place):
     def _put(self, image_id: str) -> None:
         self._account.put(NAME, image_id, b"x" * SIZE)
 
+    def bare(self) -> Mapping[str, object]:
+        return {
+            "store": "swift",
+            "auth": self._swift.auth_v1,
+            "user": TESTER.name,
+            "key": TESTER.key,
+            "url": self._swift.storage_url(TESTER),
+            "container": NAME,
+        }
+
     @property
     def count(self) -> int:
         return len(self._account.names(NAME))
@@ -178,10 +221,21 @@ class Container(Place):
 class LargeObjects(Container):
     """Each image in segments, as Glance stores those above swift_store_large_object_size."""
 
+    segments = SEGMENTS
     objects = 1 + SEGMENTS
 
     def _put(self, image_id: str) -> None:
-        self._account.put_dlo(NAME, image_id, SEGMENTS, SIZE)
+        self._account.put_dlo(NAME, image_id, self.segments, SIZE)
+
+    def bare(self) -> Mapping[str, object]:
+        return {**super().bare(), "store": "dlo"}
+
+
+class VeryLargeObjects(LargeObjects):
+    """Images of a terabyte, at 5 GiB a segment."""
+
+    segments = 200
+    objects = 201
 
 
 class SwiftBucket(Container):

@@ -232,9 +232,9 @@ def measure(
             directory, database, {WELL: directory / WELL}, backends={ODD: Backend("s3", bucket)}
         )
         files = directory / WELL
-        backlog.fill(database, backlog.Directory(files), WELL, pending=images, live=100)
+        backlog.fill(database, {WELL: backlog.Directory(files)}, pending=images, live=100)
         if kind != "none":
-            backlog.fill(database, Objects(url), ODD, pending=waiting, live=100)
+            backlog.fill(database, {ODD: Objects(url)}, pending=waiting, live=100)
         file = glance.directory / "etc" / "scrubber.conf"
         glance.write_scrubber_configuration(file, options)
         return timed(file, files, images)

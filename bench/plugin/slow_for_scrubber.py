@@ -1,0 +1,33 @@
+"""A store of type ``slow``: files, each of whose deletes takes its time, as over a network.
+
+Found through its entry point, as a driver of somebody else's would be.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from oslo_config import cfg
+
+from scrubber import errors
+from scrubber.model import Answers, Target
+from scrubber.stores import base
+from scrubber.stores.file import FileDriver
+
+
+class SlowDriver(FileDriver):
+    """Waits in a green thread, one delete in each call."""
+
+    abilities = base.Abilities(
+        schemes=frozenset({"file", "filesystem"}), blocks=False, batch=1, seconds=0.5
+    )
+
+    @classmethod
+    def options(cls) -> list[cfg.Opt]:
+        return [*super().options(), cfg.FloatOpt("seconds", default=0.0)]
+
+    def delete(self, targets: Sequence[Target], proceed: Callable[[], bool]) -> Answers:
+        if not proceed():
+            return [errors.NotSent("not sent") for _ in targets]
+        # Eventlet's here: only this green thread sleeps.
+        time.sleep(self.section.options.seconds)
+        return super().delete(targets, proceed)
