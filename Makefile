@@ -4,7 +4,7 @@ TOX := .venv/bin/tox
 RUN := $(TOX) run
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit functional test demo bench bench-stores sample servers clean
+.PHONY: help lint unit functional test demo bench bench-full bench-stores sample servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,10 +24,14 @@ test: $(TOX) ## lint, unit and functional
 demo: $(TOX) ## a scene played against a real Glance
 	$(RUN) -e glance,demo
 
-bench: $(TOX) ## speed on real servers
-	$(RUN) -e glance,stores,bench
+# Only these rows: make bench ONLY="s3 tombstones"
+bench: $(TOX) ## speed on real servers, beside glance-scrubber and the limit (8 minutes)
+	$(RUN) -e glance,stores,bench $(if $(ONLY),-- --only $(ONLY))
 
-bench-stores: $(TOX) ## speed of every store on real servers (15 minutes)
+bench-full: $(TOX) ## all of it, written into docs/benchmarks (35 minutes)
+	$(RUN) -e glance,stores,bench-full $(if $(ONLY),-- --only $(ONLY))
+
+bench-stores: $(TOX) ## every store by pool size, round trip and requests (15 minutes)
 	$(RUN) -e glance,stores,bench-stores
 
 sample: $(TOX) ## write etc/scrubber.conf.sample

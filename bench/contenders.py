@@ -65,7 +65,7 @@ def _programs(contender: Contender, scene: Scene) -> list[Program]:
         return [_upstream(scene, contender.pool)]
     if contender.name == LIMIT:
         return [Program([sys.executable, BARE_LOOP, scene.bare_file(contender.pool)])]
-    argv = [_scrubber(), "--config-file", scene.scrubber_file(contender.pool)]
+    argv = scrubber_argv(scene, contender.pool)
     if contender.workers == 1:
         return [Program(argv)]
     if _knows_workers():
@@ -79,6 +79,10 @@ def _upstream(scene: Scene, pool: int) -> Program:
         [glance_python(), *ISOLATED, "-c", UPSTREAM_SCRUBBER, "--config-file", file],
         {"OS_GLANCE_CONFIG_DIR": str(file.parent), "PYTHONWARNINGS": "ignore"},
     )
+
+
+def scrubber_argv(scene: Scene, pool: int = 16) -> list[str | Path]:
+    return [_scrubber(), "--config-file", scene.scrubber_file(pool)]
 
 
 def _scrubber() -> Path:
