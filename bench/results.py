@@ -45,8 +45,11 @@ class Measured:
         return self.done / self.seconds
 
     def per_second_at(self, images: int) -> float:
-        """With so many images, if each one more takes as long as those that were measured."""
-        if images == self.done:
+        """With so many images, if each one more takes as long as those that were measured.
+
+        That is not known of a run that was hardly longer than one that finds nothing.
+        """
+        if images == self.done or self.seconds < 1.5 * self.idle_seconds:
             return self.per_second
         return images / (self.idle_seconds + images * self.seconds_each)
 

@@ -30,7 +30,7 @@ def test_memory_is_that_of_the_program_not_of_who_starts_it(tmp_path: Path) -> N
 
 
 def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
-    with pytest.raises(ProgramFailed, match="status 1.*it went wrong"):
+    with pytest.raises(ProgramFailed, match=r"status 1.*it went wrong"):
         run(python("import sys; sys.exit('it went wrong')"), log=tmp_path / "log")
 
 

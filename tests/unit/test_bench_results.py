@@ -46,10 +46,15 @@ def test_a_rate_counts_what_is_gone_not_what_was_there() -> None:
 
 
 def test_a_small_run_is_compared_as_a_large_one_with_one_start() -> None:
-    few = measured(UPSTREAM, images=100, seconds=3, idle_seconds=2)
-    # 10 ms each, and 2 s to start.
+    few = measured(UPSTREAM, images=100, seconds=3, idle_seconds=1)
+    # 20 ms each, and 1 s to start.
     assert few.per_second_at(100) == pytest.approx(100 / 3)
-    assert few.per_second_at(19_800) == pytest.approx(99)
+    assert few.per_second_at(19_950) == pytest.approx(49.875)
+
+
+def test_nothing_is_made_of_a_run_that_was_hardly_longer_than_an_idle_one() -> None:
+    short_run = measured(UPSTREAM, images=100, seconds=2.1, idle_seconds=2)
+    assert short_run.per_second_at(20_000) == short_run.per_second
 
 
 def test_a_run_shorter_than_an_idle_one_has_no_negative_time_per_image() -> None:
