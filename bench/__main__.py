@@ -27,7 +27,7 @@ def main() -> int:
     options = arguments()
     file = options.into / "results.json"
     known = results.load(file)
-    chosen = [] if options.render else choose(options.only)
+    chosen = [] if options.render else choose(options.only, options.full)
     if chosen:
         glance_python()  # nothing can be measured without
     effort = Effort(options.full, options.scale, options.repeat)
@@ -69,12 +69,14 @@ def arguments() -> argparse.Namespace:
 KEYS = [row.key for row in ROWS]
 
 
-def choose(only: Sequence[str] | None) -> list[Row]:
-    """The rows of these names, or whose names begin so; all without."""
+def choose(only: Sequence[str] | None, full: bool) -> list[Row]:
+    """The rows of these names, or whose names begin so; without, those that are due."""
     for name in only or ():
         if not any(key.startswith(name) for key in KEYS):
             sys.exit(f"there is no row {name}; there are: {', '.join(KEYS)}")
-    return [row for row in ROWS if only is None or row.key.startswith(tuple(only))]
+    if only:
+        return [row for row in ROWS if row.key.startswith(tuple(only))]
+    return [row for row in ROWS if row.quick or full]
 
 
 def measure(row: Row, servers: Servers, effort: Effort) -> Result:

@@ -29,11 +29,13 @@ class Row(abc.ABC):
 
     :ivar key: for ``--only``, which also takes the beginning of it.
     :ivar title: for people.
+    :ivar quick: whether it is measured without ``--full``, too.
     :cvar beside: what it varies, in the plural; none if nothing.
     """
 
     key: str
     title: str
+    quick: bool = True
     beside: ClassVar[str] = ""
 
     @abc.abstractmethod
@@ -68,6 +70,7 @@ class Speed(Row):
     pool: int = 16
     upstream_pools: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     turns: int = 99
+    quick: bool = True
 
     def measure(self, bench: Bench) -> None:
         idle = self._idle(bench)
@@ -167,6 +170,7 @@ def _slow(pool: int, upstream: bool = False) -> Speed:
         pool=pool,
         upstream_pools=((pool,), (pool,)) if upstream else ((), ()),
         turns=1,
+        quick=upstream,
     )
 
 
@@ -209,6 +213,7 @@ SPEED = (
         live=1,
         upstream_pools=((4,), (4, 16)),
         turns=1,
+        quick=False,
     ),
 )
 
@@ -219,11 +224,11 @@ class Workers(Row):
 
     key: str = "workers"
     title: str = "2 workers on 2 cores, file store, MariaDB"
-    images: int = 40_000
+    images: tuple[int, int] = (20_000, 40_000)
     target: Target = field(default=at_least(1.7))
 
     def measure(self, bench: Bench) -> None:
-        images = bench.effort.images(self.images)
+        images = bench.effort.images(bench.effort.either(*self.images))
         for turn in range(bench.effort.repeat):
             for workers in (1, 2):
                 contender = Contender(SCRUBBER, workers=workers)
