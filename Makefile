@@ -4,7 +4,7 @@ TOX := .venv/bin/tox
 RUN := $(TOX) run
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit functional test demo bench bench-full bench-stores sample servers clean
+.PHONY: help lint unit functional test demo bench bench-full bench-stores chaos sample servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench-full: $(TOX) ## all of it, written into docs/benchmarks (35 minutes)
 
 bench-stores: $(TOX) ## every store by pool size, round trip and requests (15 minutes)
 	$(RUN) -e glance,stores,bench-stores
+
+chaos: $(TOX) ## faults on real servers, injected from outside (5 minutes)
+	$(RUN) -e glance,stores,chaos
 
 sample: $(TOX) ## write etc/scrubber.conf.sample
 	$(RUN) -e sample

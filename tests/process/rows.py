@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from chaos import invariants
 from lab.databases import Database
 
 IMAGES = sa.table(
@@ -113,17 +114,23 @@ class Backlog:
                     .values(updated_at=row.deleted_at + datetime.timedelta(seconds=1))
                 )
 
+    def objects(self) -> dict[str, int]:
+        """Names and sizes of the files."""
+        with os.scandir(self.directory) as files:
+            return {file.name: file.stat().st_size for file in files}
+
+    def name_of(self, url: str) -> str | None:
+        directory, _, name = url.rpartition("/")
+        return name if directory == f"file://{self.directory}" else None
+
     def assert_scrubbed(self) -> None:
         """Every pending image is deleted and recorded, every live one is there."""
-        assert self.files() == set(self.live)
+        assert invariants.left(invariants.look(self.database, self), kept=self.live) == []
         assert self.recorded() == set(self.pending)
-        assert self.statuses() <= {("deleted", "deleted")}
 
     def assert_truthful(self) -> None:
         """What is recorded as deleted has no file; what is live has one."""
-        files = self.files()
-        assert not self.recorded() & files
-        assert set(self.live) <= files
+        assert invariants.broken(invariants.look(self.database, self), kept=self.live) == []
 
     # Rows -----------------------------------------------------------------------------
 
