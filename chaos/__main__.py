@@ -1,6 +1,7 @@
 """``make chaos``: plays the scenarios again and again, and prints what came of each fault."""
 
 import argparse
+import itertools
 import random
 import sys
 import time
@@ -12,6 +13,7 @@ from statistics import median
 from chaos.invariants import Violation
 from chaos.scenario import Injected, Scenario, Site, Terms
 from chaos.scenarios import SCENARIOS
+from lab import Unavailable
 from lab.databases import Servers
 from lab.glance import create_schema
 from lab.scratch import ScratchDirectory
@@ -57,11 +59,15 @@ def play(
     """All of them, and all over again with another seed until the time is over."""
     over = time.monotonic() + seconds
     turn = min(TURN, seconds / len(chosen))
-    while True:
-        for scenario in chosen:
-            yield play_one(site, scenario, Terms(seed, turn, size))
-            if time.monotonic() >= over and scenario is chosen[-1]:
-                return
+    playable = list(chosen)
+    while playable:
+        for scenario in list(playable):
+            played = play_one(site, scenario, Terms(seed, turn, size))
+            yield played
+            if played.failure:
+                playable.remove(scenario)
+        if time.monotonic() >= over:
+            break
         seed += 1
 
 
@@ -70,6 +76,8 @@ def play_one(site: Site, scenario: Scenario, terms: Terms) -> Played:
     try:
         with site.scene() as scene:
             played = Played(scenario, terms.seed, scenario.play(scene, terms))
+    except Unavailable:
+        raise
     except Exception:
         traceback.print_exc()
         return Played(scenario, terms.seed, (), failure=traceback.format_exc(limit=0).strip())
@@ -84,13 +92,11 @@ def violations(injected: Iterable[Injected]) -> list[Violation]:
 
 def print_table(played: Sequence[Played]) -> None:
     print(f"\n{'fault':58}{'injected':>10}{'violations':>12}{'time to recover':>26}")
-    for scenario in dict.fromkeys(at.scenario for at in played):
-        faults: dict[str, list[Injected]] = {}
-        for at in played:
-            for injected in at.injected if at.scenario is scenario else ():
-                faults.setdefault(injected.fault, []).append(injected)
-        for fault, several in faults.items():
-            print_row(f"{scenario.name}: {fault}", several)
+    faults: dict[str, list[Injected]] = {}
+    for injected in itertools.chain.from_iterable(at.injected for at in played):
+        faults.setdefault(injected.fault, []).append(injected)
+    for fault, several in faults.items():
+        print_row(fault, several)
     for at in played:
         if at.failure:
             print(f"NOT PLAYED: {at.scenario.name}, seed {at.seed}: {at.failure}")

@@ -30,11 +30,14 @@ class Kind(enum.Enum):
     BYTES_LEFT = "no image uses these bytes in the end"
     DELETED_AGAIN = "it was deleted more than once"
     NEVER_DELETED = "it was never deleted"
+    MISCOUNTED = "that is what the reports count, and it is not so"
+    IDLE = "it stood idle while there was work"
+    RUN_FAILED = "it failed, or found a defect in itself"
 
 
 @dataclass(frozen=True, order=True)
 class Violation:
-    """What was violated, and by which image or object."""
+    """What was violated, and by which image, object or run."""
 
     subject: str
     kind: Kind

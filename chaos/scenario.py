@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -75,7 +76,7 @@ class Site:
 
     def database(self, server: str) -> Database:
         """A new one with Glance's tables."""
-        database = self.server(server).create_database(f"chaos_{next(self._numbers)}")
+        database = self.server(server).create_database(f"chaos_{secrets.token_hex(6)}")
         self._stack.callback(self.server(server).drop_database, database)
         return database
 
@@ -106,10 +107,17 @@ class Site:
 class Scenario:
     """Something that goes wrong, and the proof that nothing else does.
 
-    :param play: injects faults and looks at what must hold: a row of the table for each kind of
-        fault. It raises only where it cannot be played.
+    :param play: injects faults and looks at what must hold. What it tells of a kind of fault may
+        be in several parts. It raises only where it cannot be played.
+    :param small_size: of its scenes as a test, which plays for ``small_seconds``.
     """
 
     name: str
     promise: str
     play: Callable[[Site, Terms], list[Injected]]
+    small_size: float = 1.0
+    small_seconds: float = 0.0
+
+    def small(self, seed: int) -> Terms:
+        """As a test: on these terms it is over in some seconds."""
+        return Terms(seed, self.small_seconds, self.small_size)

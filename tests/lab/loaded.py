@@ -22,10 +22,15 @@ _SCRIPT = Path(__file__).with_name("loaded_scrubber.py")
 
 
 def run_scrubber(
-    *arguments: str | Path, environment: Mapping[str, str], directory: Path, seconds: float
+    *arguments: str | Path,
+    environment: Mapping[str, str],
+    directory: Path,
+    seconds: float,
+    script: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """One run to its end, with nothing on standard input.
 
+    :param script: runs in the place of the console script, with these arguments.
     :raises subprocess.TimeoutExpired: it takes longer, and is killed.
     """
     # What Python itself reads at its start: another value wants another process.
@@ -35,6 +40,7 @@ def run_scrubber(
         "arguments": [str(argument) for argument in arguments],
         "environment": dict(environment),
         "directory": str(directory),
+        "script": script and str(script),
     }
     return loaded.run(request, seconds)
 

@@ -7,6 +7,7 @@ exit status once that run is over.
 import gc
 import json
 import os
+import runpy
 import sys
 import time
 
@@ -33,9 +34,14 @@ def main() -> None:
 
 
 def run(
-    arguments: list[str], environment: dict[str, str], directory: str, stdout: str, stderr: str
+    arguments: list[str],
+    environment: dict[str, str],
+    directory: str,
+    script: str | None,
+    stdout: str,
+    stderr: str,
 ) -> None:
-    """What the console script does, there and with these files."""
+    """What the console script does, or another one, there and with these files."""
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -43,7 +49,9 @@ def run(
     become(0, os.devnull, os.O_RDONLY)
     become(1, stdout, os.O_WRONLY)
     become(2, stderr, os.O_WRONLY)
-    sys.argv = ["scrubber", *arguments]
+    sys.argv = [script or "scrubber", *arguments]
+    if script:
+        runpy.run_path(script, run_name="__main__")
     sys.exit(program.main())
 
 

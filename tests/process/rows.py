@@ -1,5 +1,6 @@
 """Deleted images, thousands at once: rows as Glance writes them, with a file for each."""
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -116,8 +117,11 @@ class Backlog:
 
     def objects(self) -> dict[str, int]:
         """Names and sizes of the files."""
-        with os.scandir(self.directory) as files:
-            return {file.name: file.stat().st_size for file in files}
+        found: dict[str, int] = {}
+        for name in self.files():
+            with contextlib.suppress(FileNotFoundError):  # it has just been deleted
+                found[name] = self.path(name).stat().st_size
+        return found
 
     def name_of(self, url: str) -> str | None:
         directory, _, name = url.rpartition("/")
