@@ -185,8 +185,12 @@ def _read_committed(connection: object, _record: object) -> None:
             cursor.execute("SET SESSION wsrep_sync_wait = 1")
 
 
+# What oslo.db takes for no deadlock: SQLite's words, and PostgreSQL's under lock_timeout.
+_CONFLICT = re.compile(r"database is locked|due to lock timeout")
+
+
 def is_conflict(error: Exception) -> bool:
-    return isinstance(error, db_exception.DBDeadlock) or "database is locked" in str(error)
+    return isinstance(error, db_exception.DBDeadlock) or bool(_CONFLICT.search(str(error)))
 
 
 # PostgreSQL has no error numbers for these, and oslo.db knows the words of older servers.

@@ -156,6 +156,13 @@ SAID = [
         True,
         "read-only",
     ),
+    # psycopg2's LockNotAvailable, where an operator has set lock_timeout.
+    (
+        exc.OperationalError("", {}, Exception("canceling statement due to lock timeout")),
+        True,
+        False,
+        "lock timeout",
+    ),
     # Trying again does not help.
     (
         exc.OperationalError(
