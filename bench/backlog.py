@@ -109,13 +109,14 @@ def _add(
 ) -> None:
     # In the order of the primary key, which is faster to write.
     ids = sorted(str(uuid.uuid4()) for _ in range(count))
+    if state.name != _SCRUBBED:
+        # First, as Glance does it: a scrubber may be at work already.
+        for store in stores.values():
+            store.put(ids)
     load = _LOADS[database.server]
     load(connection, "images", _IMAGES, (_image(image, state) for image in ids))
     load(connection, "image_locations", _LOCATIONS, _locations(ids, stores, state))
     connection.commit()
-    if state.name != _SCRUBBED:
-        for store in stores.values():
-            store.put(ids)
 
 
 def still_pending(database: Database) -> int:

@@ -80,7 +80,7 @@ class Crew:
             found[:] = left(look(self._database, self._stock), self._kept)
             return not found or time.monotonic() > started + PATIENCE
 
-        wait_until(is_done, what="the end", seconds=2 * PATIENCE, every=0.1)
+        wait_until(is_done, what="the end", seconds=2 * PATIENCE, every=0.3)
         return time.monotonic() - started, found
 
     def end(self) -> list[Violation]:

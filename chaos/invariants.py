@@ -30,6 +30,7 @@ class Kind(enum.Enum):
     BYTES_LEFT = "no image uses these bytes in the end"
     DELETED_AGAIN = "it was deleted more than once"
     NEVER_DELETED = "it was never deleted"
+    TOO_EARLY = "it was scrubbed or restored too early"
     MISCOUNTED = "that is what the reports count, and it is not so"
     IDLE = "it stood idle while there was work"
     RUN_FAILED = "it failed, or found a defect in itself"

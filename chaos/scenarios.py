@@ -1,6 +1,6 @@
 """All scenarios, in the order in which they are played."""
 
-from chaos import database, kill, share, stop
+from chaos import clock, database, kill, share, stop, stores
 from chaos.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -8,4 +8,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     kill.SCENARIO,
     stop.SCENARIO,
     database.SCENARIO,
+    clock.SCENARIO,
+    stores.SCENARIO,
 )

@@ -114,6 +114,7 @@ class Program:
         self._cache = cache
         self._numbers = itertools.count(1)
         self._children: list[Child] = []
+        self._environment: dict[str, str] = {}
         # Nothing is remembered from run to run unless a test says where.
         self._options: dict[str, dict[str, object]] = {
             "state": {"connection": ""},
@@ -238,6 +239,10 @@ class Program:
         for child in self._children:
             child.stop(seconds=0)
 
+    def add_environment(self, more: Mapping[str, str]) -> None:
+        """For all runs; a ``main`` has been loaded without what only counts at a start."""
+        self._environment.update(more)
+
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -245,6 +250,7 @@ class Program:
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self._cache),
             "PYTHONPATH": str(PLUGIN),
+            **self._environment,
             **(more or {}),
         }
 
