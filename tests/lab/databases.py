@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from lab import Unavailable
-from lab.processes import LOCALHOST, Child, accepts_connections, free_port
+from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port
 from lab.scratch import ScratchDirectory
 
 # Neither UTC nor a whole hour from it: code that mixes up server time and UTC fails here.
@@ -45,7 +45,7 @@ class Database:
         return sa.create_engine(self.url, poolclass=NullPool)
 
 
-class Server(abc.ABC):
+class Server(Service):
     """A database server; ``create_schema`` makes Glance's tables in an empty database."""
 
     name: ClassVar[str]
@@ -238,49 +238,61 @@ class MariaDB(_NetworkServer):
         self._installer = find_program("mariadb-install-db", PROGRAM_DIRECTORIES)
 
     def _install(self) -> None:
+        user = self._account() or getpass.getuser()
         # Root by socket only: the one account that the network sees has a password.
         _run(
             [
                 self._installer,
                 "--no-defaults",
-                f"--user={getpass.getuser()}",
+                f"--user={user}",
                 f"--datadir={self.directory}/data",
                 "--auth-root-authentication-method=socket",
-                f"--auth-root-socket-user={getpass.getuser()}",
+                f"--auth-root-socket-user={user}",
                 "--skip-test-db",
             ]
         )
-        init = self.directory / "init.sql"
-        init.touch(mode=0o600)
-        init.write_text(
+        self._init_file.touch(mode=0o600)
+        self._init_file.write_text(
             f"CREATE OR REPLACE USER {self.user}@'{LOCALHOST}' IDENTIFIED BY '{self.password}';\n"
             f"GRANT ALL PRIVILEGES ON *.* TO {self.user}@'{LOCALHOST}' WITH GRANT OPTION;\n"
         )
+        shutil.chown(self._init_file, user)
+
+    @property
+    def _init_file(self) -> Path:
+        return self.directory / "init.sql"
 
     def _launch(self) -> Child:
         return Child(
-            [
-                self._server,
-                "--no-defaults",
-                f"--user={getpass.getuser()}",
-                f"--datadir={self.directory}/data",
-                f"--init-file={self.directory}/init.sql",
-                f"--bind-address={LOCALHOST}",
-                f"--port={self.port}",
-                f"--socket={self.directory}/socket",
-                f"--pid-file={self.directory}/pid",
-                f"--default-time-zone={SERVER_TIME_ZONE}",
-                "--skip-name-resolve",
-                "--skip-log-bin",
-                "--max-connections=300",
-                "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-flush-method=nosync",
-                "--innodb-doublewrite=0",
-                "--innodb-buffer-pool-size=256M",
-                "--innodb-fast-shutdown=2",
-            ],
+            [self._server, *self._options()],
             log=self.directory / "log",
+            directory=self.directory,
+            user=self._account(),
         )
+
+    def _options(self) -> list[str]:
+        options = [
+            "--no-defaults",
+            f"--datadir={self.directory}/data",
+            f"--bind-address={LOCALHOST}",
+            f"--port={self.port}",
+            f"--socket={self.directory}/socket",
+            f"--pid-file={self.directory}/pid",
+            f"--default-time-zone={SERVER_TIME_ZONE}",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--max-connections=300",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-flush-method=nosync",
+            "--innodb-doublewrite=0",
+            "--innodb-buffer-pool-size=256M",
+            "--innodb-fast-shutdown=2",
+        ]
+        if self._account() is None:
+            options.append(f"--user={getpass.getuser()}")
+        if self._init_file.exists():
+            options.append(f"--init-file={self._init_file}")
+        return options
 
 
 class PostgreSQL(_NetworkServer):
