@@ -30,7 +30,7 @@ class Recorder:
     """Writes to the source in batches, in a green thread of its own.
 
     :param lease: seconds a claim holds, now.
-    :param patience: seconds that a finish may be retried once the run should end, 0 for ever.
+    :param patience: seconds that finishes may be retried once the run should end, 0 for ever.
     :param on_trouble: told that a finish failed: nothing more should be deleted meanwhile.
     """
 
@@ -56,6 +56,7 @@ class Recorder:
         self._since = 0.0
         self._changed = pool.Bell()
         self._ending = False
+        self._give_up_at = math.inf
         # A release would not find the rows that a renewal has just written anew.
         self._one_at_a_time = pool.Lock()
         self._task = pool.Task(self._work)
@@ -97,6 +98,7 @@ class Recorder:
     def close(self) -> None:
         """Write what is left, then end."""
         self._ending = True
+        self._give_up_at = time.monotonic() + (self._patience() or math.inf)
         self._changed.ring()
         self._task.join()
         self._renewer.kill()
@@ -145,16 +147,13 @@ class Recorder:
         self._claims = {claim for claim in self._claims if claim.locations}
 
     def _finish(self, finish: Finish, locations: dict[int, tuple[Claim, Location]]) -> None:
-        give_up: float | None = None
         while True:
             try:
                 finished = self._source.finish(finish)
                 break
             except errors.ScrubberError as error:
                 self._on_trouble(error)
-                if self._ending and give_up is None:
-                    give_up = time.monotonic() + (self._patience() or math.inf)
-                if give_up is not None and time.monotonic() >= give_up:
+                if (left := self._give_up_at - time.monotonic()) <= 0:
                     self._could_not_record(locations, error)
                     return
                 LOG.warning(
@@ -162,7 +161,7 @@ class Recorder:
                     len(locations),
                     error,
                 )
-                self._changed.wait(RETRY_SECONDS)
+                self._changed.wait(min(RETRY_SECONDS, left))
         for claim, location in locations.values():
             claim.locations.discard(location.id)
         self._finished_lately.update(locations)

@@ -12,6 +12,7 @@ from contract.fake_driver import FakeDriver
 from scrubber import errors, recorder
 from scrubber.model import Location
 from scrubber.reporting.report import Report
+from scrubber.sources.base import Finish, Finished
 from unit.scenes import PATIENCE, Scene, outcomes, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -86,6 +87,47 @@ def test_a_finish_given_up_is_told_and_the_row_stays_pending() -> None:
     assert scene.statuses(image) == ["pending_delete"]
     assert any("could not be recorded" in alarm for alarm in report.alarms)
     assert report.status in ("partial", "failed")
+
+
+def test_the_end_of_a_run_waits_no_longer_for_a_finish_than_its_time_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the process is killed for its delay, and nobody is told what was not recorded."""
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 6 * PATIENCE)
+    scene = Scene(shutdown_timeout=0.05)
+    scene.image("a")
+
+    def fail() -> None:
+        raise errors.SourceUnavailable("lost connection")
+
+    scene.source.before["finish"] = fail
+    report = scene.run()
+    assert any("could not be recorded" in alarm for alarm in report.alarms)
+
+
+def test_all_finishes_together_have_the_time_that_the_end_of_a_run_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=1, shutdown_timeout=0.5)
+    images = [scene.image("a"), scene.image("b")]
+    tried: list[frozenset[int]] = []
+
+    def fail(finish: Finish) -> Finished:
+        tried.append(finish.locations)
+        raise errors.SourceUnavailable("lost connection")
+
+    def wait_for_the_first_finish(_name: str) -> None:
+        if len(scene.fast.sent) == 2:
+            until(lambda: tried)
+
+    monkeypatch.setattr(scene.source, "finish", fail)
+    scene.fast.before_each = wait_for_the_first_finish
+    report = scene.run()
+    first, *_, last = tried
+    assert tried.count(first) > 1
+    assert tried.count(last) == 1, "its time was over when the first was given up"
+    assert len([alarm for alarm in report.alarms if "could not be recorded" in alarm]) == 2
+    assert {status for image in images for status in scene.statuses(image)} == {"pending_delete"}
 
 
 def test_a_shutdown_timeout_of_nought_never_gives_up_a_finish() -> None:
