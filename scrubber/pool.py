@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 import warnings
 from collections import deque
@@ -138,22 +139,27 @@ class Flag:
     def __init__(self, *bells: "Bell") -> None:
         self._bell = Bell()
         self._bells = bells
-        self._set = False
+        self._set_at: float | None = None
 
     def set(self) -> None:
-        if not self._set:
-            self._set = True
+        if self._set_at is None:
+            self._set_at = time.monotonic()
             for bell in (self._bell, *self._bells):
                 bell.ring()
 
     def __bool__(self) -> bool:
-        return self._set
+        return self._set_at is not None
+
+    @property
+    def set_for(self) -> float:
+        """Seconds since it was set, 0 if it is not."""
+        return 0.0 if self._set_at is None else time.monotonic() - self._set_at
 
     def wait(self, seconds: float | None = None) -> bool:
         """Whether it was set before the seconds were over."""
-        if not self._set:
+        if not self:
             self._bell.wait(seconds)
-        return self._set
+        return bool(self)
 
 
 class Lock:

@@ -30,7 +30,7 @@ class Recorder:
     """Writes to the source in batches, in a green thread of its own.
 
     :param lease: seconds a claim holds, now.
-    :param patience: seconds that finishes may be retried once the run should end, 0 for ever.
+    :param patience: seconds that finishes may be retried once the run should end.
     :param on_trouble: told that a finish failed: nothing more should be deleted meanwhile.
     """
 
@@ -98,7 +98,7 @@ class Recorder:
     def close(self) -> None:
         """Write what is left, then end."""
         self._ending = True
-        self._give_up_at = time.monotonic() + (self._patience() or math.inf)
+        self._give_up_at = time.monotonic() + self._patience()
         self._changed.ring()
         self._task.join()
         self._renewer.kill()

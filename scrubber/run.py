@@ -1,6 +1,7 @@
 """One run, stage by stage: candidates, plans, claims, deletes, finish."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,8 +122,7 @@ class Run:
             source,
             report,
             lease=lambda: settings().claim_lease,
-            # Some of the time that a signal leaves has passed before the last finish.
-            patience=lambda: 0.8 * settings().shutdown_timeout,
+            patience=self._patience_at_end,
             on_trouble=self._abort,
         )
         self._judge = Judge(
@@ -181,6 +181,11 @@ class Run:
         self.report.cancelled = self._cancelled or bool(self._stop)
         self.report.finish()
         return self.report
+
+    def _patience_at_end(self) -> float:
+        """Seconds for the last finishes: a signal leaves no more, and a report is to be made."""
+        grace = self._settings().shutdown_timeout
+        return max(0.0, 0.8 * grace - self._stop.set_for) if grace else math.inf
 
     def _let_proofs_end(self) -> None:
         """So that no driver is closed in mid-call; nobody waits long for one that hangs."""

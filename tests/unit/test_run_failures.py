@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import errors, recorder
+from scrubber import errors, pool, recorder
 from scrubber.model import Location
 from scrubber.reporting.report import Report
 from scrubber.sources.base import Finish, Finished
@@ -128,6 +128,23 @@ def test_all_finishes_together_have_the_time_that_the_end_of_a_run_allows(
     assert tried.count(last) == 1, "its time was over when the first was given up"
     assert len([alarm for alarm in report.alarms if "could not be recorded" in alarm]) == 2
     assert {status for image in images for status in scene.statuses(image)} == {"pending_delete"}
+
+
+def test_what_has_passed_since_a_signal_is_no_time_for_finishes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A report is to be made before the process is killed for its delay."""
+    scene = Scene(shutdown_timeout=10 * PATIENCE)
+    scene.image("a")
+
+    def fail() -> None:
+        scene.stop.set()
+        raise errors.SourceUnavailable("lost connection")
+
+    monkeypatch.setattr(pool.Flag, "set_for", 9 * PATIENCE)
+    scene.source.before["finish"] = fail
+    report = scene.run()
+    assert any("could not be recorded" in alarm for alarm in report.alarms)
 
 
 def test_a_shutdown_timeout_of_nought_never_gives_up_a_finish() -> None:
