@@ -45,6 +45,8 @@ class Orders:
 
     def why_paused(self, store: str) -> str | None:
         """What to say of a paused store, and how to resume it; None if it is not paused."""
+        if not self._stores:
+            return None
         if self.all_paused:
             return "all stores are paused by an operator; scrubber-manage resume"
         if self.of(store).paused:

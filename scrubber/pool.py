@@ -122,14 +122,17 @@ class Bell:
     """Wakes all who wait.  Look at what you wait for, then wait: nothing runs in between."""
 
     def __init__(self) -> None:
-        self._event = eventlet.event.Event()
+        self._event: Any = None  # until somebody waits: most rings wake nobody
 
     def ring(self) -> None:
-        rung, self._event = self._event, eventlet.event.Event()
-        rung.send()
+        rung, self._event = self._event, None
+        if rung is not None:
+            rung.send()
 
     def wait(self, seconds: float | None = None) -> None:
         """Until the next ring, at most so many seconds."""
+        if self._event is None:
+            self._event = eventlet.event.Event()
         self._event.wait(timeout=seconds)
 
 

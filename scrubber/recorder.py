@@ -53,6 +53,7 @@ class Recorder:
         self._finished_lately: set[int] = set()
         self._images: set[str] = set()
         self._returned: defaultdict[Claim, set[int]] = defaultdict(set)
+        self._waiting = 0
         self._since = 0.0
         self._changed = pool.Bell()
         self._ending = False
@@ -106,14 +107,11 @@ class Recorder:
     # Writing --------------------------------------------------------------------------
 
     def _touched(self) -> None:
+        self._waiting += 1
         if self._waiting == 1:
             self._since = time.monotonic()
         if self._waiting in (1, BATCH):
             self._changed.ring()
-
-    @property
-    def _waiting(self) -> int:
-        return len(self._locations) + len(self._images) + sum(map(len, self._returned.values()))
 
     def _work(self) -> None:
         while True:
@@ -136,6 +134,7 @@ class Recorder:
             self._on_trouble(defect)
 
     def _write(self) -> None:
+        self._waiting = 0
         locations, self._locations = self._locations, {}
         self._finishing = locations
         images, self._images = self._images, set()

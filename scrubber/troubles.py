@@ -51,8 +51,10 @@ class Troubles:
 
     def reason_to_wait(self, location: Location) -> str | None:
         """Why a location is not to be tried now; None if it is."""
-        entry, patience = self._known.get(location.id), self._patience()
-        if entry is None or entry.trouble.is_due(self._now(), patience):
+        if (entry := self._known.get(location.id)) is None:
+            return None
+        patience = self._patience()
+        if entry.trouble.is_due(self._now(), patience):
             return None
         del self._known[location.id]
         trouble = entry.trouble

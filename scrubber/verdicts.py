@@ -32,6 +32,9 @@ class Judge:
         self._thresholds = thresholds
 
     def answer(self, store: StoreState, job: Job, piece: Piece, answer: Answer) -> Verdict:
+        if isinstance(answer, Deleted):
+            store.roots[piece.root].touched += 1
+            return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
         if isinstance(answer, errors.NotSent | errors.Begun):
             return NOT_SENT
         if isinstance(answer, errors.Throttled) and not store.stopped:
@@ -39,8 +42,6 @@ class Judge:
         if isinstance(answer, errors.Changed):
             return LOST
         store.roots[piece.root].touched += 1
-        if isinstance(answer, Deleted):
-            return Verdict(Outcome.DELETED, bytes_freed=answer.bytes_freed)
         if isinstance(answer, Trashed):
             return Verdict(Outcome.TRASHED)
         if isinstance(answer, Requested):

@@ -1,10 +1,12 @@
 """The connection to Glance's database."""
 
+import datetime
 import os
 
 from oslo_config import cfg
 from oslo_db.sqlalchemy import engines
-from sqlalchemy.engine import URL
+from sqlalchemy import func, select
+from sqlalchemy.engine import URL, Connection
 
 from scrubber import errors, pool, sql
 
@@ -38,6 +40,18 @@ class Engine(sql.Database):
             pool_timeout=None if url.get_backend_name() == "sqlite" else options.pool_timeout,
         )
         super().__init__(engine, "database", stop)
+
+    def now(self, connection: Connection) -> datetime.datetime:
+        """The database's clock, naive UTC; SQLite has none but ours."""
+        if self.dialect == "sqlite":
+            return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        clock = (
+            func.timezone("utc", func.clock_timestamp())
+            if self.dialect == "postgresql"
+            else func.utc_timestamp(6)
+        )
+        now: datetime.datetime = connection.execute(select(clock)).scalar_one()
+        return now
 
     @property
     def skips_locked(self) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, column, or_, select
+from sqlalchemy import ColumnElement, Select, String, column, select
 
 from scrubber.model import Image, Kind
-from scrubber.sources import rows, rules
+from scrubber.sources import rows
 from scrubber.sources.engine import Engine
 from scrubber.sources.tables import IMAGES
 
@@ -36,12 +36,12 @@ def pending_images(
 
     :raises SourceError: the database cannot be used.
     """
-    wanted: list[ColumnElement[bool]] = [or_(rules.is_deleted(), rules.is_half_deleted())]
+    wanted: list[ColumnElement[bool]] = [IMAGES.c.status == "pending_delete"]
     if owner is not None:
         wanted.append(IMAGES.c.owner == owner)
     if name is not None:
         wanted.append(_name == name)
-    query = select(*IMAGES.c, _name).where(*wanted).order_by(IMAGES.c.id).limit(_PAGE)
+    query = select(*rows.IMAGE, _name).where(*wanted).order_by(IMAGES.c.id).limit(_PAGE)
     page = _read(engine, query)
     while page:
         yield from page
@@ -51,9 +51,10 @@ def pending_images(
 def _read(engine: Engine, query: Select[Any]) -> list[PendingImage]:
     return engine.read(
         lambda connection: [
-            PendingImage(
-                rows.image(row), row.name, Kind.DELETED if row.deleted else Kind.HALF_DELETED
-            )
-            for row in connection.execute(query)
+            _pending_image(Image(*columns), name) for *columns, name in connection.execute(query)
         ]
     )
+
+
+def _pending_image(image: Image, name: str | None) -> PendingImage:
+    return PendingImage(image, name, Kind.DELETED if image.deleted else Kind.HALF_DELETED)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from scrubber.model import Candidate
+from scrubber.sources import claims
 from scrubber.sources.base import Claimed, Finish, Finished, Unclaimed
 from scrubber.sources.database import DatabaseSource
 
@@ -11,7 +12,7 @@ class RehearsalSource(Unclaimed, DatabaseSource):
     """Claims are only looked at, finishes forgotten."""
 
     def claim(self, candidates: Sequence[Candidate], lease: float) -> Claimed:
-        return self.claimable(candidates, lease)
+        return claims.claimable(self._engine, candidates, lease)
 
     def finish(self, finish: Finish) -> Finished:  # noqa: ARG002 - nothing to write
         return Finished(frozenset(), frozenset())

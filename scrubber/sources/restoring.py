@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 from scrubber import errors
 from scrubber.model import Image, Location
 from scrubber.planning import giving_back
-from scrubber.sources import rules
-from scrubber.sources.database import DatabaseSource, delete_belongings
+from scrubber.sources import rows, rules
+from scrubber.sources.database import DatabaseSource
+from scrubber.sources.finishing import delete_belongings
 from scrubber.sources.rows import State
 from scrubber.sources.tables import BELONGINGS, IMAGES, LOCATIONS, PROPERTIES
 
@@ -60,8 +61,8 @@ class RestoringSource(DatabaseSource):
         written: list[datetime.datetime] = []
 
         def work(connection: Connection) -> Held | None:
-            now = self._now(connection).replace(microsecond=0)
-            there = self._images(connection, [image.id], lock=True).get(image.id)
+            now = self._engine.now(connection).replace(microsecond=0)
+            there = rows.images(connection, [image.id], lock=True).get(image.id)
             if written and there is not None and there.updated_at in written:
                 return None  # an earlier attempt was committed, only its answer got lost
             _see_unchanged(there, image)
@@ -77,7 +78,7 @@ class RestoringSource(DatabaseSource):
             return held
 
         def look_again(connection: Connection) -> Held | None:
-            now = self._now(connection)
+            now = self._engine.now(connection)
             held = self._held(connection, [], same, now, lease, force)
             if held is not None:
                 _undo_reactivation(connection, image, [*back, *leave])
@@ -99,7 +100,7 @@ class RestoringSource(DatabaseSource):
         connection.execute(
             select(_locations.id).where(_locations.id.in_(own_ids)).with_for_update()
         )
-        claimed = select(*LOCATIONS.c).where(
+        claimed = select(*rows.LOCATION).where(
             _locations.deleted.is_(True),
             _locations.status.in_(("pending_delete", "deleted")),
             func.coalesce(_locations.updated_at, rules.EPOCH)
@@ -110,7 +111,7 @@ class RestoringSource(DatabaseSource):
             lapsed = not now - age < row.updated_at <= now + age
             if lapsed and force:
                 continue
-            if row.id in own_ids or same(self._reader.location(row)):
+            if row.id in own_ids or same(self._reader.location(*row)):
                 return Held(row.id, row.image_id, lapsed)
         return None
 
@@ -150,15 +151,15 @@ def _reactivate(
     leave: Sequence[Location],
     now: datetime.datetime,
 ) -> None:
-    rows = update(LOCATIONS).where(_locations.image_id == image.id)
+    its = update(LOCATIONS).where(_locations.image_id == image.id)
     connection.execute(
-        rows.where(_locations.id.in_([location.id for location in back])).values(
+        its.where(_locations.id.in_([location.id for location in back])).values(
             status="active", deleted=False, deleted_at=None, updated_at=now
         )
     )
     # A late copy that is not whole becomes a removed location, so that it is scrubbed.
     connection.execute(
-        rows.where(_locations.id.in_([location.id for location in leave])).values(
+        its.where(_locations.id.in_([location.id for location in leave])).values(
             status="pending_delete"
         )
     )

@@ -2,29 +2,50 @@
 
 import datetime
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import starmap
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
 from scrubber.model import Image, Location
 from scrubber.sources import encryption
+from scrubber.sources.among import among
+from scrubber.sources.tables import IMAGES, LOCATIONS
 
 _LONGEST_STORE_ID = 255
 
 
-def image(row: Row[Any]) -> Image:
-    """A row of ``images``."""
-    return Image(
-        id=row.id,
-        owner=row.owner,
-        status=row.status,
-        deleted=bool(row.deleted),
-        size=row.size,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        deleted_at=row.deleted_at,
-    )
+#: Columns of an image, of a location, and of one as a reference, as the readers take them.
+IMAGE = (
+    IMAGES.c.id,
+    IMAGES.c.owner,
+    IMAGES.c.status,
+    IMAGES.c.deleted,
+    IMAGES.c.size,
+    IMAGES.c.created_at,
+    IMAGES.c.updated_at,
+    IMAGES.c.deleted_at,
+)
+REFERENCE = (
+    LOCATIONS.c.id,
+    LOCATIONS.c.image_id,
+    LOCATIONS.c.value,
+    LOCATIONS.c.meta_data,
+    LOCATIONS.c.status,
+)
+LOCATION = (*REFERENCE, LOCATIONS.c.created_at, LOCATIONS.c.updated_at, LOCATIONS.c.deleted_at)
+
+
+def images(connection: Connection, ids: Collection[str], *, lock: bool = False) -> dict[str, Image]:
+    """The images of these ids."""
+    query = select(*IMAGE).where(among(IMAGES.c.id, ids)).order_by(IMAGES.c.id)
+    if lock:
+        query = query.with_for_update()
+    return {image.id: image for image in starmap(Image, connection.execute(query))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +71,31 @@ class LocationReader:
     def __init__(self, encryption_key: str | None) -> None:
         self._read_url = encryption.reader(encryption_key)
 
-    def location(self, row: Row[Any]) -> Location:
+    def location(
+        self,
+        number: int,
+        image: str,
+        value: str | None,
+        meta_data: str | None,
+        status: str,
+        created_at: datetime.datetime | None = None,
+        updated_at: datetime.datetime | None = None,
+        deleted_at: datetime.datetime | None = None,
+    ) -> Location:
+        """A row of ``LOCATION``, or of ``REFERENCE``: one without its times."""
         url, store, problem = "", None, None
         try:
-            url = self._read_url(row.value)
-            store = _store(row.meta_data)
+            url = self._read_url(value)
+            store = _store(meta_data)
         except encryption.Unreadable as unreadable:
             problem = str(unreadable)
         return Location(
-            id=row.id,
-            image_id=row.image_id,
-            url=url,
-            store=store,
-            status=row.status,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            deleted_at=row.deleted_at,
-            problem=problem,
+            number, image, url, store, status, created_at, updated_at, deleted_at, problem
         )
 
 
+# Most rows say the same.
+@lru_cache(maxsize=100)
 def _store(meta_data: str | None) -> str | None:
     """The store id of a location's metadata; None in rows older than multiple stores."""
     if meta_data is None:

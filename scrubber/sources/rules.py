@@ -17,11 +17,6 @@ images = IMAGES.c
 locations = LOCATIONS.c
 
 
-def is_deleted() -> ColumnElement[bool]:
-    """An image that Glance deleted with delayed_delete."""
-    return and_(images.deleted.is_(True), images.status == "pending_delete")
-
-
 def is_half_deleted() -> ColumnElement[bool]:
     """An API process that died in mid-delete."""
     return and_(images.deleted.is_(False), images.status == "pending_delete")
@@ -50,30 +45,23 @@ def _before(now: datetime.datetime, seconds: float) -> datetime.datetime:
         return EPOCH
 
 
-def has_removed_location() -> ColumnElement[bool]:
-    """A live image with pending locations: removed ones, or the image is a wreck."""
-    return and_(
-        images.deleted.is_(False), images.status != "pending_delete", exists(pending_rows())
-    )
+def is_unfinished() -> ColumnElement[bool]:
+    """A deleted image that is not done with; one with another status is torn."""
+    return and_(images.deleted.is_(True), images.status != "deleted")
 
 
-def has_leftover() -> ColumnElement[bool]:
-    """Deleted for good with locations still pending: delayed_delete was switched off."""
-    return and_(images.deleted.is_(True), images.status == "deleted", exists(pending_rows()))
+def is_live_or_finished() -> ColumnElement[bool]:
+    """An image whose pending locations were removed, make it a wreck, or were left behind.
+
+    The last happens where delayed_delete was switched off.
+    """
+    live = and_(images.deleted.is_(False), images.status != "pending_delete")
+    return or_(live, and_(images.deleted.is_(True), images.status == "deleted"))
 
 
-def is_torn() -> ColumnElement[bool]:
-    """Deleted, with the status of an image that is not."""
-    return and_(images.deleted.is_(True), images.status.not_in(("deleted", "pending_delete")))
-
-
-def pending_rows() -> Any:
-    """The pending locations of the image that the query is about."""
-    return (
-        select(locations.id)
-        .where(locations.image_id == images.id, locations.status == "pending_delete")
-        .correlate(IMAGES)
-    )
+def is_pending() -> ColumnElement[bool]:
+    """A location that Glance left to a scrubber; whoever marked it has marked it deleted, too."""
+    return and_(locations.deleted.is_(True), locations.status == "pending_delete")
 
 
 def unfinished_rows() -> Any:

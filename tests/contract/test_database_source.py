@@ -159,7 +159,9 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_anothers_claim(
     clock = iter(range(1, 100))
     start = world.source.now()
     monkeypatch.setattr(
-        world.source, "_now", lambda _c: start + datetime.timedelta(seconds=10 * next(clock))
+        world.source._engine,
+        "now",
+        lambda _c: start + datetime.timedelta(seconds=10 * next(clock)),
     )
     write = world.source._engine.write
 
@@ -185,7 +187,9 @@ def test_a_renewal_repeated_after_a_lost_answer_finds_what_it_wrote(
     claimed = world.source.claim([candidate], LEASE)
     start, clock = world.source.now(), iter(range(1, 100))
     monkeypatch.setattr(
-        world.source, "_now", lambda _c: start + datetime.timedelta(seconds=10 * next(clock))
+        world.source._engine,
+        "now",
+        lambda _c: start + datetime.timedelta(seconds=10 * next(clock)),
     )
     write = world.source._engine.write
 
