@@ -17,6 +17,7 @@ pipeline; every stage is a package or a module, and this is the map::
        |  batches, one store call each
     stores/     HOW bytes go: one driver per type of store
        |  answers: deleted, or one of errors.py
+    settling.py what became of a batch: counted, audited, remembered, handed on
     recorder.py the finish: bytes first, then the rows, in batches
     state/      what is remembered between runs: what failed, when to try it again
     reporting/  what an operator reads about all that

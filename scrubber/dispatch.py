@@ -66,6 +66,7 @@ class Dispatcher:
     :param send_within: seconds after a claim in which its locations may be sent.
     :param sending: told the jobs of each batch that goes to a store.
     :param settle: told the verdict on each piece, in the order in which they come.
+    :param end_of_batch: called when it was told those of a batch, or of what was given back.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Dispatcher:
         call_timeout: Callable[[], float],
         sending: Callable[[Sequence[Job]], None],
         settle: Callable[[Job, Piece, Verdict], None],
+        end_of_batch: Callable[[], None],
     ) -> None:
         self._slots = slots
         self._last_look = last_look
@@ -88,6 +90,7 @@ class Dispatcher:
         self._call_timeout = call_timeout
         self._sending = sending
         self._settle = settle
+        self._end_of_batch = end_of_batch
         self._stores: deque[StoreState] = deque()
         self._followers: dict[str, list[tuple[Job, Piece]]] = {}
         self._closing = False
@@ -190,6 +193,7 @@ class Dispatcher:
             self._conclude(*store.queue.pop(), verdict)
             gave_back = True
         if gave_back:
+            self._end_of_batch()
             self._slots.changed.ring()  # who waits for room may have looked before
 
     def _holds_unwanted(self, store: StoreState) -> bool:
@@ -226,8 +230,11 @@ class Dispatcher:
     def _send(self, store: StoreState, batch: Batch) -> None:
         try:
             verdicts = self._carry_out(store, batch.entries)
-            for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
-                self._conclude(job, piece, verdict)
+            try:
+                for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
+                    self._conclude(job, piece, verdict)
+            finally:
+                self._end_of_batch()
         except Exception as defect:
             self.abort(defect)
         finally:

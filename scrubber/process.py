@@ -19,6 +19,7 @@ from scrubber.reporting.announcing import Announcer
 from scrubber.reporting.report import Report, utcnow
 from scrubber.reporting.totals import Totals
 from scrubber.run import Run, Settings
+from scrubber.settling import Audit
 from scrubber.sources.base import Source
 from scrubber.sources.opening import open_source
 from scrubber.state.base import Ledger, NoLedger
@@ -71,7 +72,7 @@ class Process:
 
     :ivar run: the run under way; ``last`` is the report of the one before.
     :param argv: the command line; it is read once more at each reload.
-    :param audit: told what became of each location.
+    :param audit: told what became of locations.
     :param workers: how many other processes scrub for it; with 1 it scrubs itself.
     :param share: the part of operators' limits that is this process's.
     :raises ConfigError: a store's section, or a store named on the command line.
@@ -81,7 +82,7 @@ class Process:
         self,
         conf: cfg.ConfigOpts,
         argv: Sequence[str],
-        audit: Callable[[Settled], None] | None = None,
+        audit: Audit | None = None,
         *,
         workers: int = 1,
         share: float = 1.0,
@@ -219,11 +220,11 @@ class Process:
             leads=leads,
         )
 
-    def _settled(self, location: Settled) -> None:
+    def _settled(self, locations: Sequence[Settled]) -> None:
         if self._audit is not None:
-            self._audit(location)
+            self._audit(locations)
         if self._caches is not None:
-            self._caches.settled(location)
+            self._caches.settled(locations)
 
     def execute(self, run: Execution) -> Report:
         """From its beginning to its end, where operators can see it."""

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scrubber import errors, pool
@@ -12,21 +12,22 @@ from scrubber.dispatch import Dispatcher
 from scrubber.health import Healths
 from scrubber.last_look import LastLook
 from scrubber.live import LiveReferences
-from scrubber.model import Candidate, Location, Outcome, Selection, Settled
+from scrubber.model import Candidate, Outcome, Selection
 from scrubber.names import Names
 from scrubber.orders import Orders
 from scrubber.planning import proof
 from scrubber.planning.due import Ages, due, due_at
 from scrubber.planning.retry import Patience
-from scrubber.plans import NO_STORE, PROOF_SECONDS, Plan, Planner
+from scrubber.plans import PROOF_SECONDS, Plan, Planner
 from scrubber.recorder import Recorder
 from scrubber.reporting.report import Pace, Report, utcnow
+from scrubber.settling import Audit, Settler
 from scrubber.sources.base import Claim, Source
 from scrubber.state.base import Ledger
 from scrubber.stores.registry import Stores
 from scrubber.troubles import Troubles
 from scrubber.verdicts import Judge
-from scrubber.work import LOST, Job, Piece, Verdict
+from scrubber.work import LOST, Job
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Run:
     :param healths: what earlier runs have learnt of the stores.
     :param ledger: what they could not delete, and when to try it again.
     :param orders: what operators order while it goes on; a dry run only says what is paused.
-    :param audit: told what became of each location that was claimed.
+    :param audit: told what became of the locations that were claimed.
     :param leads: whether it does what of all parts of a run only one is to do: it reports what
         cannot even be claimed, and has the ledger forget what is finished.
     """
@@ -71,7 +72,7 @@ class Run:
         healths: Healths,
         ledger: Ledger,
         orders: Orders | None = None,
-        audit: Callable[[Settled], None] | None = None,
+        audit: Audit | None = None,
         leads: bool = True,
     ) -> None:
         self.report = report
@@ -79,7 +80,6 @@ class Run:
         self._orders = orders or Orders()
         # A dry run deletes nothing that could be paused.
         obeyed = Orders() if report.rehearsal else self._orders
-        self._audit = audit
         self._source = source
         self._stores = stores
         self._slots = slots
@@ -90,8 +90,6 @@ class Run:
         self._troubles = Troubles(
             ledger, lambda: settings().patience, utcnow, remembers=not report.rehearsal
         )
-        self._tried: set[int] = set()
-        self._elsewhere: set[str] = set()
         self._names = Names(
             stores,
             healths.of,
@@ -130,6 +128,13 @@ class Run:
             call_timeout=lambda: settings().call_timeout,
             thresholds=lambda: settings().thresholds,
         )
+        self._settler = Settler(
+            report,
+            self._recorder,
+            self._troubles,
+            audit,
+            is_ending=lambda: self._dispatcher.ending,
+        )
         last_look = LastLook(
             source,
             self._live,
@@ -145,14 +150,15 @@ class Run:
             send_within=lambda: settings().claim_lease - settings().call_timeout,
             call_timeout=lambda: settings().call_timeout,
             sending=self._count_sent,
-            settle=self._settle,
+            settle=self._settler.settle,
+            end_of_batch=self._settler.flush,
         )
         report.before_look = self._report_stores
 
     @property
     def elsewhere(self) -> frozenset[str]:
         """The images that others had claimed, as far as this run has come."""
-        return frozenset(self._elsewhere)
+        return self._settler.elsewhere
 
     def cancel(self) -> None:
         """End this run as soon as what is in flight has ended and is recorded."""
@@ -249,6 +255,7 @@ class Run:
             )
             for job in self._claim(affordable):
                 self._dispatcher.push(job)
+            self._settler.flush()
             self._troubles.write()
             self._dispatcher.wait_for_room(size, lease, only)
             if self._dispatcher.ending:
@@ -273,7 +280,7 @@ class Run:
     def _is_open(self, plan: Plan) -> bool:
         """Whether an earlier scan has not dealt with it: it was postponed, or is new."""
         locations = plan.candidate.locations
-        settled = any(at.id in self._tried or self._recorder.holds(at) for at in locations)
+        settled = any(at.id in self._settler.tried or self._recorder.holds(at) for at in locations)
         return bool(locations) and not settled
 
     def _abort(self, failure: Exception) -> None:
@@ -308,16 +315,16 @@ class Run:
         by_image = {plan.candidate.image.id: plan for plan in plans if plan.actionable}
         for plan in plans:
             if not plan.actionable and self._leads:
-                self._report_left(plan)
+                self._settler.report_left(plan)
                 if not plan.candidate.locations and plan.whole and not plan.candidate.obstacle:
-                    self._finish_image(plan.candidate, frozenset())
+                    self._settler.finish_image(plan.candidate, frozenset())
         if not by_image:
             return
         claimed = self._source.claim(
             [plan.candidate for plan in by_image.values()], self._settings().claim_lease
         )
-        self._elsewhere.difference_update(at.image.id for at in claimed.candidates)
-        self._count_elsewhere(claimed.lost)
+        self._settler.count_ours(claimed.candidates)
+        self._settler.count_elsewhere(claimed.lost)
         self.report.stages.claimed.add(claimed.candidates)
         if not claimed.candidates:
             pool.sleep(0.01)  # another scrubber is at this page: let it get ahead
@@ -336,43 +343,16 @@ class Run:
             stores=frozenset(piece.store.name for piece in plan.pieces),
             complete=plan.whole and not plan.left,
         )
-        self._report_left(plan)
+        self._settler.report_left(plan)
         acted_on = {piece.location.id for piece in plan.pieces}
         for location in plan.candidate.locations:
             if location in plan.external:
-                self._finish_external(job, location)
+                self._settler.finish_external(job, location)
             elif location.id not in acted_on:
                 self._recorder.give_back(claim, location)
         if job.ended:
-            self._end(job)
+            self._settler.end(job)
         return job
-
-    def _report_left(self, plan: Plan) -> None:
-        for left in plan.left:
-            outcome, reason = left.verdict.outcome, left.verdict.reason
-            assert outcome is not None
-            self.report.record(plan.candidate, left.location, left.store, outcome, reason)
-            self._tried.add(left.location.id)
-            if outcome is Outcome.REFUSED:
-                self._troubles.refused(plan.candidate, left.location, left.store, reason)
-        if plan.candidate.obstacle and not plan.candidate.locations:
-            self.report.leave_image(plan.candidate, NO_STORE)
-
-    def _finish_external(self, job: Job, location: Location) -> None:
-        LOG.debug(
-            "Location %s of image %s is on a web server: there is nothing to delete.",
-            location.id,
-            location.image_id,
-        )
-        store = location.store or NO_STORE
-        self.report.record(job.candidate, location, store, Outcome.EXTERNAL)
-        self._tell(job, location, store, Verdict(Outcome.EXTERNAL))
-        self._recorder.finish_location(job.claim, location)
-
-    def _count_elsewhere(self, candidates: Iterable[Candidate]) -> None:
-        """Each image once, however often this run comes across it."""
-        self._elsewhere.update(candidate.image.id for candidate in candidates)
-        self.report.claimed_elsewhere = len(self._elsewhere)
 
     # Verdicts -------------------------------------------------------------------------
 
@@ -383,65 +363,6 @@ class Run:
             sent.images += not job.sent
             job.sent = True
 
-    def _settle(self, job: Job, piece: Piece, verdict: Verdict) -> None:
-        """What the dispatcher says of a piece, to the recorder and into the report."""
-        if verdict.outcome is None:
-            job.held += 1
-            return
-        self.report.record(
-            job.candidate,
-            piece.location,
-            piece.store.name,
-            verdict.outcome,
-            verdict.reason,
-            verdict.bytes_freed,
-        )
-        if verdict.outcome is not Outcome.LOST:
-            self._tell(job, piece.location, piece.store.name, verdict)
-        elif not self._dispatcher.ending:
-            self._count_elsewhere([job.candidate])
-        if verdict.outcome.done:
-            self._troubles.done(piece.location)
-            self._recorder.finish_location(job.claim, piece.location)
-        else:
-            self._remember(job.candidate, piece, verdict)
-            job.complete = False
-            self._tried.add(piece.location.id)
-            if verdict.may_happen:
-                self._recorder.leave_to_lapse(job.claim, piece.location)
-            else:
-                self._recorder.give_back(job.claim, piece.location)
-        if job.ended:
-            self._end(job)
-
-    def _tell(self, job: Job, location: Location, store: str, verdict: Verdict) -> None:
-        """Whoever keeps the audit trail; before the ledger forgets what is done."""
-        if self._audit is None or verdict.outcome is None:
-            return
-        image = job.candidate.image
-        settled = Settled(
-            run=self.report.run,
-            image=image.id,
-            owner=image.owner,
-            store=store,
-            location=location.id,
-            size=image.size,
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            attempts=self._troubles.attempts(location) + verdict.attempted,
-            seconds=job.seconds,
-        )
-        try:
-            self._audit(settled)
-        except Exception:
-            LOG.exception("What became of location %s is not in the audit trail", location.id)
-
-    def _remember(self, candidate: Candidate, piece: Piece, verdict: Verdict) -> None:
-        if verdict.outcome is Outcome.REFUSED:
-            self._troubles.refused(candidate, piece.location, piece.store.name, verdict.reason)
-        elif verdict.attempted:
-            self._troubles.failed(candidate, piece.location, piece.store.name, verdict.reason)
-
     def _settle_missing(self) -> None:
         """At the end: whether stores without proof are believed about what they miss."""
         for state in self._planner.states.values():
@@ -449,16 +370,6 @@ class Run:
                 verdict = LOST if self._dispatcher.ending else self._judge.missing(state, root)
                 for job, piece in found.missing:
                     job.held -= 1
-                    self._settle(job, piece, verdict)
+                    self._settler.settle(job, piece, verdict)
                 found.missing.clear()
-
-    def _end(self, job: Job) -> None:
-        if job.complete:
-            self._finish_image(job.candidate, job.stores)
-
-    def _finish_image(self, candidate: Candidate, stores: frozenset[str]) -> None:
-        if not candidate.kind.is_whole:
-            return  # live, or finished long ago: only its locations were due
-        self._recorder.finish_image(candidate)
-        self.report.scrubbed(candidate, stores)
-        LOG.debug("Image %s is scrubbed.", candidate.image.id)
+        self._settler.flush()

@@ -6,7 +6,7 @@ the node prunes its cache by itself, so a node that fails is worth a warning, an
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from oslo_config import cfg
@@ -76,10 +76,11 @@ class Caches:
         self._came = pool.Bell()
         self._tasks = [pool.Task(self._keep_purging, node) for node in self._nodes]
 
-    def settled(self, location: Settled) -> None:
-        """What became of a location of an image."""
-        if location.outcome.done:
-            self.scrubbed(location.image)
+    def settled(self, locations: Iterable[Settled]) -> None:
+        """What became of locations of images."""
+        for location in locations:
+            if location.outcome.done:
+                self.scrubbed(location.image)
 
     def scrubbed(self, image_id: str) -> None:
         """An image is scrubbed; what is in a cache of it goes soon."""

@@ -137,7 +137,7 @@ class Scene:
             healths=self.healths,
             ledger=self.ledger,
             orders=self.orders,
-            audit=self.audited.append,
+            audit=self.audited.extend,
         )
 
     def run(self) -> Report:

@@ -20,7 +20,7 @@ from scrubber.model import Outcome, Settled
 from scrubber.options import SCRUBBER_OPTS
 from scrubber.reporting import audit
 from scrubber.reporting.announcing import Announcer
-from scrubber.reporting.audit import AuditFile, AuditTrail, audit_line, open_trail
+from scrubber.reporting.audit import AuditFile, AuditTrail, audit_lines, open_trail
 from scrubber.reporting.report import Report
 
 NOON = datetime.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=datetime.UTC)
@@ -64,11 +64,16 @@ def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def a_line(settled: Settled) -> str:
+    [line] = audit_lines([settled], NOON)
+    return line
+
+
 # A line -------------------------------------------------------------------------------------
 
 
 def test_a_line_says_all_of_it() -> None:
-    assert json.loads(audit_line(SETTLED, NOON)) == {
+    assert json.loads(a_line(SETTLED)) == {
         "time": "2026-01-31T12:00:00.123Z",
         "run": "0123456789ab",
         "image": "11111111-2222-3333-4444-555555555555",
@@ -85,14 +90,14 @@ def test_a_line_says_all_of_it() -> None:
 
 @given(text=st.text() | st.text(alphabet='\0\n\r\x1b\u2028\u2029\ud800"\\'))
 def test_no_text_can_forge_a_line_or_move_a_terminal(text: str) -> None:
-    line = audit_line(replace(SETTLED, reason=text, owner=text, store=text), NOON)
+    line = a_line(replace(SETTLED, reason=text, owner=text, store=text))
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line)["reason"] == text
 
 
 def test_what_glance_does_not_know_is_null() -> None:
-    line = json.loads(audit_line(replace(SETTLED, owner=None, size=None), NOON))
+    line = json.loads(a_line(replace(SETTLED, owner=None, size=None)))
     assert line["owner"] is None
     assert line["size"] is None
 
@@ -101,8 +106,8 @@ def test_what_glance_does_not_know_is_null() -> None:
 
 
 def test_lines_are_added_to_a_file_that_others_cannot_read(trail: AuditTrail, path: Path) -> None:
-    trail(SETTLED)
-    trail(replace(SETTLED, location=43))
+    trail([SETTLED])
+    trail([replace(SETTLED, location=43)])
     assert [line["location"] for line in lines(path)] == [42, 43]
     assert stat.S_IMODE(path.stat().st_mode) & 0o037 == 0
 
@@ -110,7 +115,7 @@ def test_lines_are_added_to_a_file_that_others_cannot_read(trail: AuditTrail, pa
 def test_what_is_there_already_stays(path: Path) -> None:
     path.write_text('{"location": 1}\n')
     trail = AuditTrail(AuditFile(str(path)))
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert [line["location"] for line in lines(path)] == [1, 42]
 
@@ -119,16 +124,16 @@ def test_a_line_is_in_the_file_at_once_and_whole(trail: AuditTrail, path: Path) 
     """A process that is killed loses none, and several processes mix none."""
     other = AuditFile(str(path))
     for number in range(3):
-        trail(replace(SETTLED, location=number, reason="x" * 20_000))
+        trail([replace(SETTLED, location=number, reason="x" * 20_000)])
         other.emit(logging.makeLogRecord({"msg": '{"location": -1}'}))
         assert len(lines(path)) == 2 * (number + 1)
     other.close()
 
 
 def test_a_file_that_was_moved_away_is_made_anew(trail: AuditTrail, path: Path) -> None:
-    trail(SETTLED)
+    trail([SETTLED])
     old = path.rename(path.with_suffix(".1"))
-    trail(replace(SETTLED, location=43))
+    trail([replace(SETTLED, location=43)])
     assert [line["location"] for line in lines(old)] == [42]
     assert [line["location"] for line in lines(path)] == [43]
 
@@ -137,7 +142,7 @@ def test_what_is_in_the_file_is_not_in_the_logs(trail: AuditTrail, path: Path) -
     logs = logging.handlers.BufferingHandler(100)
     logging.getLogger().addHandler(logs)
     try:
-        trail(SETTLED)
+        trail([SETTLED])
     finally:
         logging.getLogger().removeHandler(logs)
     assert len(lines(path)) == 1
@@ -147,7 +152,7 @@ def test_what_is_in_the_file_is_not_in_the_logs(trail: AuditTrail, path: Path) -
 def test_the_levels_of_the_logs_do_not_silence_the_file(path: Path) -> None:
     audit.AUDIT.setLevel(logging.CRITICAL)
     trail = AuditTrail(AuditFile(str(path)))
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert len(lines(path)) == 1
 
@@ -181,10 +186,10 @@ def test_a_full_disk_is_said_once_counted_and_got_over(
     file = AuditFile(str(path))
     trail = AuditTrail(file)
     file.stream.close()
-    disk: Any = FullDisk(path, room=len(audit_line(SETTLED, NOON)) + 20)
+    disk: Any = FullDisk(path, room=len(a_line(SETTLED)) + 20)
     file.stream = disk
     for _ in range(4):
-        trail(SETTLED)
+        trail([SETTLED])
     assert trail.lost == 3
     assert len(caplog.records) == 1
     warning = caplog.text
@@ -192,18 +197,48 @@ def test_a_full_disk_is_said_once_counted_and_got_over(
         assert word in warning
 
     disk.room = 1000
-    trail(replace(SETTLED, location=43))
-    trail(replace(SETTLED, location=44))
+    trail([replace(SETTLED, location=43)])
+    trail([replace(SETTLED, location=44)])
     assert caplog.text.count("written again") == 1
     # The line that was cut off spoils no other.
     torn = path.read_text().splitlines()
     assert [json.loads(line)["location"] for line in (torn[0], *torn[2:])] == [42, 43, 44]
 
     disk.room = 0
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert trail.lost == 4
     assert caplog.text.count("goes on") == 2
+
+
+def test_of_many_lines_those_are_counted_that_a_full_disk_did_not_take(path: Path) -> None:
+    file = AuditFile(str(path))
+    trail = AuditTrail(file, now=lambda: NOON)
+    file.stream.close()
+    # Room for a whole write of several lines, for some lines of the next, and for a part of one.
+    disk: Any = FullDisk(path, room=40 * (len(a_line(SETTLED)) + 1) + 20)
+    file.stream = disk
+    trail([replace(SETTLED, location=10 + number) for number in range(60)])
+    assert trail.lost == 20
+    disk.room = 10_000
+    trail([replace(SETTLED, location=70), replace(SETTLED, location=71)])
+    trail.close()
+    written = path.read_text().splitlines()
+    whole = [json.loads(line)["location"] for line in written if line.endswith("}")]
+    assert whole == [*range(10, 50), 70, 71]
+
+
+def test_many_lines_are_few_writes_and_none_is_more_than_a_pipe_takes_whole(path: Path) -> None:
+    file = AuditFile(str(path))
+    trail = AuditTrail(file)
+    sizes: list[int] = []
+    write = file._write
+    file._write = lambda lines: sizes.append(len(lines)) or write(lines)  # type: ignore[method-assign,func-returns-value]
+    trail([replace(SETTLED, location=number) for number in range(1000)])
+    trail.close()
+    assert [line["location"] for line in lines(path)] == list(range(1000))
+    assert len(sizes) < 100
+    assert max(sizes) <= 4096
 
 
 def test_a_directory_that_goes_and_comes_back(
@@ -216,12 +251,12 @@ def test_a_directory_that_goes_and_comes_back(
     path.unlink()
     directory.rmdir()
     for _ in range(3):
-        trail(SETTLED)
+        trail([SETTLED])
     assert trail.lost == 3
     assert len(caplog.records) == 1
     assert "No such file" in caplog.text
     directory.mkdir()
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert len(lines(path)) == 1
     assert trail.lost == 3
@@ -242,7 +277,7 @@ def test_without_a_file_a_single_run_fills_no_mail(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     trail = opened(tmp_path, "audit_file =", is_daemon=is_daemon)
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert [record.levelname for record in caplog.records] == [level]
     assert json.loads(caplog.records[0].getMessage())["location"] == 42
@@ -250,7 +285,7 @@ def test_without_a_file_a_single_run_fills_no_mail(
 
 def test_the_file_that_is_configured(tmp_path: Path, path: Path) -> None:
     trail = opened(tmp_path, f"audit_file = {path}", is_daemon=False)
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert len(lines(path)) == 1
 
@@ -261,7 +296,7 @@ def test_a_file_that_cannot_be_opened_is_said_and_its_lines_are_not_lost(
     caplog.set_level(logging.INFO)
     trail = opened(tmp_path, f"audit_file = {tmp_path}/none/audit.log", is_daemon=True)
     assert "audit_file in section [scrubber]): No such file" in caplog.text
-    trail(SETTLED)
+    trail([SETTLED])
     trail.close()
     assert "permission denied" in caplog.text
 

@@ -96,8 +96,8 @@ def test_only_what_is_done_counts(all_caches: Caches, nodes: list[Node]) -> None
     def settled(image: str, outcome: Outcome) -> Settled:
         return Settled("run", image, None, "fast", 1, None, outcome, "", 0, 0.0)
 
-    all_caches.settled(settled("a", Outcome.DELETED))
-    all_caches.settled(settled("b", Outcome.FAILED))
+    all_caches.settled([settled("a", Outcome.DELETED)])
+    all_caches.settled([settled("b", Outcome.FAILED)])
     until_empty(nodes[0], "a")
     assert "b" in nodes[0].held
 

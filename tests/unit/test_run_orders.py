@@ -352,7 +352,7 @@ def test_an_audit_trail_that_cannot_be_written_stops_no_run() -> None:
     images = [scene.image(f"{number}") for number in range(3)]
 
     class Broken(list):  # type: ignore[type-arg]
-        def append(self, _settled: object) -> None:
+        def extend(self, _settled: object) -> None:
             raise OSError("the disk is full")
 
     scene.audited = Broken()
