@@ -1,5 +1,6 @@
 """The console script: signals and green threads first, then everything else."""
 
+import gc
 import io
 import signal
 import sys
@@ -21,9 +22,12 @@ def prepare() -> None:
 
 
 def main() -> int:
+    # All that is imported stays: to look through it for what could go takes a while.
+    gc.disable()
     prepare()
     from scrubber import cli
 
+    gc.enable()
     return cli.main(sys.argv[1:])
 
 

@@ -6,6 +6,7 @@ by changing one file.  Waiting is always on something that can be woken.
 
 import atexit
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -15,18 +16,40 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 # Said at each import and each fork; the reason why this is the only importer.
 warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 
-import eventlet  # noqa: E402 - the filter above must come first
-import eventlet.event  # noqa: E402
-import eventlet.green.os  # noqa: E402
-import eventlet.semaphore  # noqa: E402
-import eventlet.support.greenlets  # noqa: E402
-import eventlet.tpool  # noqa: E402
+
+@contextmanager
+def _without(module: str, variable: str) -> Iterator[None]:
+    """Import as if the module were not installed, and the environment variable said yes."""
+    before = os.environ.get(variable)
+    os.environ[variable] = "yes"
+    hidden = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+        del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
+
+
+# The sockets of pyOpenSSL are nobody's here, and names are looked up by few: both together take
+# as long to import as all else that a run needs which finds nothing to do.
+with _without("OpenSSL", "EVENTLET_NO_GREENDNS"):
+    import eventlet
+    import eventlet.event
+    import eventlet.green.os
+    import eventlet.green.socket
+    import eventlet.semaphore
+    import eventlet.support.greenlets
+    import eventlet.tpool
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +78,35 @@ _NATIVE_THREADS = (20, 256)
 
 def patch() -> None:
     """Make the standard library's sockets, sleeps and locks green; first thing in a program."""
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+        setattr(eventlet.green.socket, name, _looked_up(name))
     eventlet.monkey_patch()
+
+
+def _looked_up(name: str) -> Callable[..., Any]:
+    """A function that looks up hosts, and lets other green threads run while it waits."""
+    native: Callable[..., Any] = getattr(socket, name)
+
+    def look_up(host: str | bytes | None, *args: Any, **kwargs: Any) -> Any:
+        if _is_address(host) or os.environ.get("EVENTLET_NO_GREENDNS", "").lower() == "yes":
+            return native(host, *args, **kwargs)
+        import eventlet.support.greendns
+
+        return getattr(eventlet.support.greendns, name)(host, *args, **kwargs)
+
+    return look_up
+
+
+def _is_address(host: str | bytes | None) -> bool:
+    """Whether it is known without asking anybody."""
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if not text or text == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def native_threads(wanted: int) -> None:

@@ -7,7 +7,6 @@ import zoneinfo
 from typing import Any
 
 from oslo_config import types
-from oslo_utils import strutils
 
 from scrubber.planning.wakeups import Watermark, Window
 
@@ -82,6 +81,8 @@ def _size(text: str) -> int:
     text = text.strip()
     if text.isascii() and text.isdigit():
         return int(text)
+    from oslo_utils import strutils  # takes as long to import as all options together
+
     try:
         size = int(strutils.string_to_bytes(text, unit_system="mixed", return_int=True))
     except ValueError:

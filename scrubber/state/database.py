@@ -8,17 +8,20 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from oslo_db.sqlalchemy import engines
 from sqlalchemy import DateTime, Insert, Table, select, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import URL, Connection
 
 from scrubber import errors, pool, sql
 from scrubber.options import STATE_SECTION
 from scrubber.state import versions
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
 
@@ -126,9 +129,15 @@ def upsert(table: Table, dialect: str) -> Insert:
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update({name: insert.inserted[name] for name in others})
     # The same words in two classes.
-    into = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    into = sqlite.insert(table) if dialect == "sqlite" else _insert_of_postgresql(table)
     values = {name: into.excluded[name] for name in others}
     return into.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _insert_of_postgresql(table: Table) -> "postgresql.Insert":
+    from sqlalchemy.dialects import postgresql  # long to import, where others use another
+
+    return postgresql.insert(table)
 
 
 # The file of SQLite -----------------------------------------------------------------------

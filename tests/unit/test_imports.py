@@ -1,6 +1,8 @@
 """Who may import whom: the arrows of the design, read from the source."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -300,3 +302,33 @@ def test_every_package_is_in_the_map() -> None:
     assert rooms
     for room in rooms:
         assert f"{room}/" in (scrubber.__doc__ or ""), room
+
+
+def test_a_run_does_not_import_what_few_runs_need() -> None:
+    """A run that finds nothing is over sooner than these are imported."""
+    script = (
+        "import sys\n"
+        "from scrubber.__main__ import prepare\n"
+        "prepare()\n"
+        "from scrubber import cli\n"
+        "print(*sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    needless = {
+        "OpenSSL",
+        "alembic",
+        "boto3",
+        "dns",
+        "falcon",
+        "glanceclient",
+        "glance_store",
+        "keystoneauth1",
+        "oslo_utils.strutils",
+        "prometheus_client",
+        "requests",
+        "rich",
+        "sqlalchemy.dialects.postgresql",
+    }
+    assert not needless & set(result.stdout.split())

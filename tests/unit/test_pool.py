@@ -3,6 +3,9 @@
 Nothing here is monkey patched: whatever waits, waits on the pool's own bells.
 """
 
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -288,3 +291,37 @@ def test_the_stacks_are_those_of_all_green_threads_but_the_callers_own() -> None
     for task in tasks:
         task.kill()
     assert not any("waits_here" in stack for stack in pool.stacks())
+
+
+# Names ------------------------------------------------------------------------------------
+
+LOOKED_UP = """
+import sys
+from scrubber import pool
+pool.patch()
+import socket
+print(socket.getaddrinfo({host!r}, 80, type=socket.SOCK_STREAM)[0][4][0])
+print("eventlet.support.greendns" in sys.modules)
+"""
+
+HOSTS = [
+    # host; what it is, None for any; whether somebody has to be asked
+    ("127.0.0.1", "127.0.0.1", False),
+    ("::1", "::1", False),
+    (b"127.0.0.1", "127.0.0.1", False),
+    ("localhost", None, False),
+    (socket.gethostname(), None, True),
+]
+
+
+@pytest.mark.parametrize(("host", "address", "asks"), HOSTS)
+def test_only_a_name_costs_the_import_of_who_looks_it_up(
+    host: str | bytes, address: str | None, asks: bool
+) -> None:
+    script = LOOKED_UP.format(host=host)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+    )
+    found, asked = result.stdout.split()
+    assert address in (None, found)
+    assert asked == str(asks)
