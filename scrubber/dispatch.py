@@ -18,6 +18,7 @@ from scrubber.model import (
     Outcome,
     Target,
 )
+from scrubber.planning.ahead import Throughput
 from scrubber.stores import base
 from scrubber.stores.call import call
 from scrubber.verdicts import Judge
@@ -93,6 +94,7 @@ class Dispatcher:
         self._end_of_batch = end_of_batch
         self._stores: deque[StoreState] = deque()
         self._followers: dict[str, list[tuple[Job, Piece]]] = {}
+        self._throughput = Throughput(time.monotonic())
         self._closing = False
         self._failure: Exception | None = None
         self._task = pool.Task(self._fill_slots)
@@ -133,12 +135,17 @@ class Dispatcher:
         now = time.monotonic()
         if only is None:
             waiting = (len(store.queue) for store in self._stores if not store.is_held_up(now))
-            return sum(waiting) < page_size
+            return sum(waiting) < self.portion(page_size)
         known = {store.name: store for store in self._stores}
         return any(
             name not in known or len(known[name].queue) < known[name].room(page_size, lease) / 2
             for name in only
         )
+
+    def portion(self, page_size: int) -> int:
+        """How many locations are to be claimed together."""
+        self._throughput = self._throughput.after(0, time.monotonic())
+        return self._throughput.portion(self._slots.size, page_size)
 
     def drain(self) -> None:
         """Until nothing is queued or in flight; after a stop what is queued is dropped."""
@@ -235,6 +242,7 @@ class Dispatcher:
                     self._conclude(job, piece, verdict)
             finally:
                 self._end_of_batch()
+            self._throughput = self._throughput.after(len(batch.entries), time.monotonic())
         except Exception as defect:
             self.abort(defect)
         finally:

@@ -17,6 +17,7 @@ from scrubber.names import Names
 from scrubber.orders import Orders
 from scrubber.planning import proof
 from scrubber.planning.due import Ages, due, due_at
+from scrubber.planning.order import FairQueue
 from scrubber.planning.retry import Patience
 from scrubber.plans import PROOF_SECONDS, Plan, Planner
 from scrubber.recorder import Recorder
@@ -253,14 +254,22 @@ class Run:
             affordable = self._planner.affordable(
                 plans, postponed, later, page_size=size, lease=lease
             )
-            for job in self._claim(affordable):
+            self._start_all(affordable, only)
+        return frozenset(postponed)
+
+    def _start_all(self, plans: list[Plan], only: frozenset[str] | None) -> None:
+        """Claim as much as is soon done, then as much again, until all is claimed."""
+        waiting: FairQueue[Plan] = FairQueue()
+        for plan in plans:
+            waiting.push(plan.candidate.image.owner, plan)
+        while waiting and not self._dispatcher.ending:
+            size, lease = self._settings().page_size, self._settings().claim_lease
+            portion = min(len(waiting), self._dispatcher.portion(size))
+            for job in self._claim([waiting.pop() for _ in range(portion)]):
                 self._dispatcher.push(job)
             self._settler.flush()
             self._troubles.write()
             self._dispatcher.wait_for_room(size, lease, only)
-            if self._dispatcher.ending:
-                break
-        return frozenset(postponed)
 
     def _wait_for(self, stores: frozenset[str]) -> None:
         """Until a scan is of use: one of these stores has proved itself or not, and can take more.

@@ -11,6 +11,7 @@ import pytest
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW, FakeGlance, FakeSource
 from scrubber import errors, pool
+from scrubber.planning.ahead import FIRST_PER_SLOT
 from scrubber.sources.base import Claim
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
@@ -128,6 +129,25 @@ def test_claims_are_renewed_while_a_store_is_slow() -> None:
     scene.run()
     assert renewed
     assert scene.is_finished(image)
+
+
+def test_a_slow_store_leaves_unclaimed_what_it_cannot_do_soon() -> None:
+    """Else another scrubber would be idle, and this one at work for minutes."""
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=2)
+    images = {str(number): scene.image(str(number)) for number in range(80)}
+    held: list[int] = []
+
+    def slowly(_names: list[str]) -> None:
+        there = [images[name] for name in images if name in scene.fast.objects]
+        numbers = [number for image in there for number in scene.numbers(image)]
+        held.append(sum(map(scene.glance.is_claimed, numbers)))
+        pool.sleep(0.01)
+
+    scene.fast.before_delete = slowly
+    scene.run()
+    assert all(map(scene.is_finished, images.values()))
+    # Nobody knows yet how slow it is: for each slot a batch, and the same again while it waits.
+    assert max(held[:10]) <= 2 * FIRST_PER_SLOT * 2
 
 
 def test_a_renewal_that_fails_is_tried_again() -> None:
