@@ -10,7 +10,7 @@ from dataclasses import dataclass
 SECONDS = 1.0
 
 #: What is done is counted over at least so many seconds.
-COUNTED_SECONDS = 0.5
+COUNTED_SECONDS = 0.2
 
 #: What is claimed for each slot as long as nobody knows how fast it goes.
 FIRST_PER_SLOT = 8
