@@ -8,6 +8,7 @@ from sqlalchemy import event, text
 
 from contract.activity_contract import *  # noqa: F403
 from contract.activity_contract import NOON, a_process, a_run, order
+from lab.state import state_url
 from scrubber import errors, pool
 from scrubber.orders import StoreOrder
 from scrubber.state.activity import Activity
@@ -16,7 +17,7 @@ from scrubber.state.database import StateDatabase
 
 @pytest.fixture
 def activity(tmp_path: Path) -> Iterator[Activity]:
-    database = StateDatabase(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag())
+    database = StateDatabase(state_url(tmp_path), pool.Flag())
     yield Activity(database)
     database.close()
 

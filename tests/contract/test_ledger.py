@@ -7,6 +7,7 @@ import pytest
 from contract.fake_ledger import FakeLedger
 from contract.ledger_contract import *  # noqa: F403
 from contract.ledger_contract import NewLedger
+from lab.state import state_url
 from scrubber import pool
 from scrubber.state.base import Entry, Key
 from scrubber.state.database import StateDatabase
@@ -17,7 +18,7 @@ from scrubber.state.opening import Reopening, ReopeningLedger
 @pytest.fixture(params=["sqlite", "reopening", "fake"])
 def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
     def in_sqlite() -> SqlLedger:
-        return SqlLedger(StateDatabase(f"sqlite:///{tmp_path}/state.sqlite", pool.Flag()))
+        return SqlLedger(StateDatabase(state_url(tmp_path), pool.Flag()))
 
     kept: dict[Key, Entry] = {}
     kinds: dict[str, NewLedger] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.state import state_url
 from process.program import Ended
 from scrubber import pool
 from scrubber.manage import program
@@ -26,7 +27,7 @@ class Manage:
         self.file = directory / "scrubber.conf"
         self.database = directory / "state.sqlite"
         self._capsys = capsys
-        self.configure("state", "connection", f"sqlite:///{self.database}")
+        self.configure("state", "connection", state_url(directory))
 
     def configure(self, section: str, option: str, value: object) -> None:
         written = self.file.read_text() if self.file.exists() else ""
