@@ -87,7 +87,7 @@ def _says(program: str, directories: tuple[str, ...]) -> dict[str, str]:
     except Unavailable:
         return {}
     told = _output(path, "--version").partition("\n")[0]
-    return {program: told.removeprefix(path).strip()}
+    return {program: told.removeprefix(path).strip().removeprefix(f"{program} ")}
 
 
 def _output(*argv: str) -> str:

@@ -169,9 +169,12 @@ class Bench:
             before = scene.place.connections
             contenders.measure(Contender(self._contender, COUNTED_POOL), scene, images)
             if scene.wire is None:
-                return Counted(images, None, scene.place.connections - before - 1)
-            traffic = scene.wire.traffic()
-        return Counted(images, traffic.requests, traffic.connections)
+                counted = Counted(images, None, scene.place.connections - before - 1)
+            else:
+                traffic = scene.wire.traffic()
+                counted = Counted(images, traffic.requests, traffic.connections)
+        print(f"{self._task.title}, {self._contender}: {counted}", flush=True)
+        return counted
 
     def _scene(self, images: int, wire: float | None) -> AbstractContextManager[Scene]:
         server = self._servers.get(MariaDB.name)
