@@ -100,7 +100,7 @@ class Tombstones(Row):
         seconds = statistics.median(each.seconds for each in scans)
         return [
             Figure(f"seconds that {most:,} tombstones cost a run", costs),
-            Figure("of these, one scan's", seconds),
+            Figure("seconds of one scan", seconds),
             Figure("scans that they cost", costs / seconds, at_most(1.5)),
         ]
 

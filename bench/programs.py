@@ -12,7 +12,7 @@ from pathlib import Path
 from lab.processes import Child
 
 #: Nothing here takes longer, unless it hangs.
-HARD_TIMEOUT = 1200.0
+HARD_TIMEOUT = 900.0
 
 _GLIMPSE_MILLISECONDS = 50
 
