@@ -24,12 +24,14 @@ test: $(TOX) ## lint, unit and functional
 demo: $(TOX) ## a scene played against a real Glance
 	$(RUN) -e glance,demo
 
+FULL := --full --repeat 2 --into docs/benchmarks
+
 # Only these rows: make bench ONLY="s3 tombstones"
 bench: $(TOX) ## speed on real servers, beside glance-scrubber and the limit (8 minutes)
 	$(RUN) -e glance,stores,bench $(if $(ONLY),-- --only $(ONLY))
 
 bench-full: $(TOX) ## all of it, written into docs/benchmarks (35 minutes)
-	$(RUN) -e glance,stores,bench-full $(if $(ONLY),-- --only $(ONLY))
+	$(RUN) -e glance,stores,bench -- $(FULL) $(if $(ONLY),--only $(ONLY))
 
 bench-stores: $(TOX) ## every store by pool size, round trip and requests (15 minutes)
 	$(RUN) -e glance,stores,bench-stores
