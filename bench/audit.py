@@ -65,7 +65,7 @@ def reading(stores: int) -> Reading:
     names = [f"store{number}" for number in range(stores)]
     calls = Durations([0.01 * 2**at for at in range(13)], [5] * 14, 12.0)
     store = StoreReading(limit=10.0, errors={"throttled": 1, "failed": 2}, calls=calls, parked=3)
-    return Reading(Totals(names), dict.fromkeys(names, store), backlog=Backlog(1, 2, 3.0))
+    return Reading(Totals(lambda: names), dict.fromkeys(names, store), backlog=Backlog(1, 2, 3.0))
 
 
 if __name__ == "__main__":
