@@ -86,7 +86,7 @@ def library() -> str:
 def play(site: Site, terms: Terms) -> list[Injected]:
     injected: list[Injected] = []
     for chance in terms.rounds():
-        for server in SERVERS:
+        for server in terms.some(SERVERS):
             with site.scene() as scene:
                 injected += hours_apart(scene, server, chance, terms.count(IMAGES, least=80))
     return injected

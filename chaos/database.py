@@ -165,7 +165,7 @@ FAULTS: dict[str, Callable[[Scene], int]] = {
 def play(site: Site, terms: Terms) -> list[Injected]:
     injected: list[Injected] = []
     for chance in terms.rounds():
-        for server in SERVERS:
+        for server in terms.some(SERVERS):
             with site.scene() as scene:
                 injected += suffer(scene, server, chance, terms)
     return injected

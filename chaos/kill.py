@@ -50,5 +50,5 @@ SCENARIO = Scenario(
     "kill",
     "a scrubber killed at any point leaves nothing that another does not finish after the lease",
     play,
-    small_size=0.5,
+    small_size=0.35,
 )

@@ -4,7 +4,7 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,10 @@ class Terms:
             yield random.Random(f"{self.seed}.{number}")
             if self.over:
                 return
+
+    def some(self, several: Sequence[str]) -> Sequence[str]:
+        """All of them at full size, one of them at a smaller one."""
+        return several if self.size >= 1 else [random.Random(self.seed).choice(several)]
 
     @property
     def over(self) -> bool:

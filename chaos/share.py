@@ -123,5 +123,5 @@ SCENARIO = Scenario(
     "share",
     "several scrubbers delete each location exactly once, and none is idle while there is work",
     play,
-    small_size=0.1,
+    small_size=0.03,
 )

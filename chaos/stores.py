@@ -183,7 +183,7 @@ def trouble(site: Site, place: Place, database: Database, terms: Terms) -> list[
         programs = [_program(site, place, database, proxy.port) for _ in range(2)]
         with Crew(programs, database, place, kept) as crew:
             with proxy.failing(faults):
-                while not terms.over:
+                while not terms.over or not faults.counts:
                     if not crew.is_busy:
                         backlog.fill(database, {NAME: place}, pending=IMAGES)
                     found += crew.broken()
@@ -191,8 +191,10 @@ def trouble(site: Site, place: Place, database: Database, terms: Terms) -> list[
             faults.released.set()
             seconds, rest = crew.recover()
             found += [*rest, *crew.end()]
-    every = [Injected(f"{place.title}: requests {fault}", faults.counts[fault]) for fault in FAULTS]
-    return [*every, Injected(f"{place.title}: all of them", 1, tuple(found), (seconds,))]
+    counts = faults.counts
+    print(f"{place.title}: " + ", ".join(f"{n} {fault}" for fault, n in counts.items()), flush=True)
+    fault = f"{place.title}: requests delayed, cut, repeated, refused"
+    return [Injected(fault, counts.total(), tuple(found), (seconds,))]
 
 
 def _program(site: Site, place: Place, database: Database, port: int) -> Program:
@@ -214,5 +216,5 @@ SCENARIO = Scenario(
     "stores",
     "behind a network and a server that misbehave nothing is lost, and nothing made up",
     play,
-    small_seconds=20,
+    small_seconds=16,
 )

@@ -4,8 +4,8 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from lab.processes import LOCALHOST
@@ -30,9 +30,11 @@ class Wire:
         self._server = server
         self._chance = random.Random(seed)
         self._share = 0.0
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
+        self._over: asyncio.Event
+        self._connections: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
 
     @contextmanager
     def cutting(self, share: float) -> Iterator[None]:
@@ -49,62 +51,66 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
-    def _run(self) -> None:
-        # The loop is left with connections that are open, and ends them with its thread.
-        with suppress(RuntimeError):
-            asyncio.set_event_loop(self._loop)
-            listening = self._loop.run_until_complete(
-                asyncio.start_server(self._serve, LOCALHOST, 0)
-            )
-            self.port = listening.sockets[0].getsockname()[1]
-            self._ready.set()
-            self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+    async def _listen(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        listening = await asyncio.start_server(self._accept, LOCALHOST, 0, backlog=1000)
+        self.port = listening.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._over.wait()
+        listening.close()
+        for connection in list(self._connections):
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        connection = asyncio.ensure_future(self._serve(client, back))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
     async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        writers = [back]
         try:
             answers, server = await asyncio.open_connection(LOCALHOST, self._server)
+            writers.append(server)
+            await _first_of(self._pass_on(client, server), _relay(answers, back))
         except OSError:
-            back.transport.abort()
-            return
-        try:
-            await asyncio.wait(
-                [
-                    asyncio.ensure_future(self._pass_on(client, server)),
-                    asyncio.ensure_future(_relay(answers, back)),
-                ],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            pass  # nobody listens, or one of the two has gone: so has the other
         finally:
             # At once and without a word, as when a cable is pulled.
-            back.transport.abort()
-            server.transport.abort()
+            for writer in writers:
+                writer.transport.abort()
 
     async def _pass_on(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while piece := await client.read(CHUNK):
-                way = self._chance.choice(WAYS) if self._chance.random() < self._share else ""
-                server.write(_what_arrives(piece, way))
-                await server.drain()
-                if way:
-                    self.cuts[way] += 1
-                    # It arrives before the end does.
-                    await asyncio.sleep(0.02)
-                    return
+        while piece := await client.read(CHUNK):
+            way = self._chance.choice(WAYS) if self._chance.random() < self._share else ""
+            server.write(_what_arrives(piece, way))
+            await server.drain()
+            if way:
+                self.cuts[way] += 1
+                # It arrives before the end does.
+                await asyncio.sleep(0.02)
+                return
 
 
 def _what_arrives(piece: bytes, way: str) -> bytes:
     return {"unsent": b"", "half": piece[: len(piece) // 2]}.get(way, piece)
 
 
+async def _first_of(*several: Coroutine[None, None, None]) -> None:
+    """Until one of them ends; the others are told to."""
+    tasks = [asyncio.ensure_future(one) for one in several]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _relay(answers: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while piece := await answers.read(CHUNK):
-            back.write(piece)
-            await back.drain()
+    while piece := await answers.read(CHUNK):
+        back.write(piece)
+        await back.drain()
