@@ -36,7 +36,7 @@ bench-full: $(TOX) ## all of it, written into docs/benchmarks (35 minutes)
 bench-stores: $(TOX) ## every store by pool size, round trip and requests (15 minutes)
 	$(RUN) -e glance,stores,bench-stores
 
-chaos: $(TOX) ## faults on real servers, injected from outside (5 minutes)
+chaos: $(TOX) ## faults on real servers, injected from outside (10 minutes)
 	$(RUN) -e glance,stores,chaos
 
 sample: $(TOX) ## write etc/scrubber.conf.sample

@@ -35,7 +35,7 @@ class Played:
 def main() -> int:
     names = [scenario.name for scenario in SCENARIOS]
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long, about")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long, about")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--only", choices=names, action="append", help="may be repeated")
     parser.add_argument("--size", type=float, default=1.0, help="of each scene; 0.1 is small")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.invariants import Kind, Violation, broken, left, look
 from chaos.scenario import Site
-from chaos.struck import IN_DATABASE, MOMENTS, POINTS
+from chaos.struck import GAP, IN_DATABASE, MOMENTS, POINTS
 from lab.processes import is_stopped
 from process.program import Ended, Program, Running
 from process.rows import Backlog
@@ -132,6 +132,10 @@ class Casualty:
     def holds_locks(self) -> bool:
         """Whether a transaction on Glance's database is open as long as it stands still."""
         return self.blow.moment == "amid" and self.blow.point in IN_DATABASE
+
+    @property
+    def is_in_the_gap(self) -> bool:
+        return self.blow.moment == GAP
 
     def in_flight(self) -> set[str]:
         """Images to whose files a call is on its way."""

@@ -1,8 +1,8 @@
 """SIGSTOP for longer than the lease, then SIGCONT, at every point: who is late acts on nothing.
 
 Meanwhile another scrubber takes over, and images are restored with --force, which is the word of
-an operator that nothing is on its way to them.  Only what a call to the store had begun with when
-the signal came is left out: that is the gap which no program can close.
+an operator that nothing is on its way to them.  What a call to the store had begun with when the
+signal came is left out: there a restore is refused, and has to be.
 """
 
 import time
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from chaos.casualty import Blow, Casualty, everywhere
 from chaos.invariants import Kind, Violation
 from chaos.scenario import Injected, Scenario, Site, Terms
+from chaos.struck import GAP
 from lab.processes import wait_until
 from process.program import Program
 
@@ -26,7 +27,7 @@ RESTORED = 2
 def play(site: Site, terms: Terms) -> list[Injected]:
     injected: list[Injected] = []
     for chance in terms.rounds():
-        blows = everywhere(chance, SERVERS)
+        blows = [*everywhere(chance, SERVERS), Blow.any_of(chance, SERVERS, "delete", GAP)]
         chance.shuffle(blows)
         with site.scene() as scene:
             injected += stop_all(scene, blows[: terms.count(len(blows))])
@@ -47,8 +48,7 @@ def stop_all(site: Site, blows: Sequence[Blow]) -> Iterator[Injected]:
 
 def outlive(site: Site, casualty: Casualty) -> Injected:
     """What happens while it stands still, and after."""
-    in_flight = casualty.in_flight()
-    restored, found = restore_some(casualty, in_flight)
+    restored, found = restore_some(casualty)
     heir = casualty.heir(site)
     casualty.relent()
     found += casualty.failed(heir.main("--format", "json"))
@@ -63,15 +63,24 @@ def outlive(site: Site, casualty: Casualty) -> Injected:
     return Injected(f"SIGSTOP {blow.moment} {blow.point}", 1, tuple(found), (recovered,))
 
 
-def restore_some(casualty: Casualty, in_flight: set[str]) -> tuple[list[str], list[Violation]]:
+def restore_some(casualty: Casualty) -> tuple[list[str], list[Violation]]:
     """Images that the stopped process has claimed, or would claim next."""
     if casualty.holds_locks:
         return [], []  # whoever restores waits for it
-    there = casualty.backlog.files() - set(casualty.backlog.live + casualty.stubborn) - in_flight
-    claimed = casualty.backlog.claimed()
+    there = casualty.backlog.files() - set(casualty.backlog.live + casualty.stubborn)
+    claimed = casualty.backlog.claimed() & there
+    if casualty.is_in_the_gap:
+        return [], refuse_some(casualty, sorted(claimed)[:RESTORED])
+    there -= casualty.in_flight()
     chosen = sorted(there, key=lambda image: (image not in claimed, image))[:RESTORED]
     ended = [casualty.program.main("--restore", image, "--force") for image in chosen]
     return chosen, [violation for at in ended for violation in casualty.failed(at)]
+
+
+def refuse_some(casualty: Casualty, claimed: Sequence[str]) -> list[Violation]:
+    """Without --force nobody passes over a claim, however long ago it has lapsed."""
+    ended = {image: casualty.program.main("--restore", image) for image in claimed}
+    return [Violation(image, Kind.TOO_EARLY) for image, at in ended.items() if at.status != 1]
 
 
 def is_nothing_claimed(heir: Program) -> bool:
@@ -84,7 +93,9 @@ def repeated_by(
     """What the late process began to delete though it was no longer its own."""
     late = {delete.image for delete in casualty.program.journal.deletes()[begun:]}
     others = {delete.image for delete in heir.journal.deletes()}.union(restored)
-    return [Violation(image, Kind.DELETED_AGAIN) for image in late & others]
+    # The delete that it was about to send: of a file that is gone by now.
+    allowed = 1 if casualty.is_in_the_gap else 0
+    return [Violation(image, Kind.DELETED_AGAIN) for image in sorted(late & others)[allowed:]]
 
 
 SCENARIO = Scenario(

@@ -21,6 +21,9 @@ IN_DATABASE = ("claim", "renew", "release", "finish")
 #: ``amid`` is after all statements and before their commit; of a batch of deletes, between two.
 MOMENTS = ("before", "amid", "after")
 
+#: Between the last question whether a location may go, and its delete: no program can close it.
+GAP = "in the gap of"
+
 
 class Strike:
     """The one call at which it happens."""
@@ -77,9 +80,13 @@ class Strike:
             asked = itertools.count(1)
 
             def strike_first() -> bool:
-                if chosen and next(asked) == min(2, len(targets)):
+                second = chosen and next(asked) == min(2, len(targets))
+                if second:
                     self.strike("amid")
-                return proceed()
+                may_go = proceed()
+                if second and may_go:
+                    self.strike(GAP)
+                return may_go
 
             return delete(targets, strike_first)
 
