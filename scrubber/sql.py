@@ -42,6 +42,12 @@ _USE_INSTEAD = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "sqlite": 
 
 _WRITE = "scrubber_write"
 
+#: PostgreSQL waits for ever for a row that a stopped process has locked.  As long as InnoDB does
+#: by default; not in the URL, whose options PgBouncer refuses, and not if the operator has said.
+_WAIT_NO_LONGER = (
+    "SELECT set_config('lock_timeout', '50s', true) WHERE current_setting('lock_timeout') = '0'"
+)
+
 #: What a server that vanished without a word must not hold up for ever.
 _LIMITS = {
     "pymysql": {"connect_timeout": "10", "read_timeout": "300", "write_timeout": "60"},
@@ -109,6 +115,8 @@ class Database:
                     if not write:
                         return work(connection)  # closing it ends what it has begun
                     with connection.begin():
+                        if write and self.dialect == "postgresql":
+                            connection.exec_driver_sql(_WAIT_NO_LONGER)
                         return work(connection)
             except (db_exception.DBError, SQLAlchemyError) as error:
                 conflict = is_conflict(error)
