@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.crew import SHORT_WAITS
 from chaos.invariants import Kind, Violation, broken, left, look
 from chaos.scenario import Site
 from chaos.struck import GAP, IN_DATABASE, MOMENTS, POINTS
@@ -145,7 +146,10 @@ class Casualty:
         """A scrubber on another host, with a state database of its own."""
         heir = site.program()
         heir.use(self.backlog, kind="slowfile", batch=4)
-        heir.configure(OPTIONS)
+        database = self.backlog.database
+        heir.configure(
+            OPTIONS, {"database": {"connection": database.url + SHORT_WAITS[database.server]}}
+        )
         return heir
 
     def broken(self) -> list[Violation]:
@@ -155,9 +159,13 @@ class Casualty:
         kept = [*self.backlog.live, *restored]
         return left(look(self.backlog.database, self.backlog), kept=kept)
 
-    def failed(self, ended: Ended) -> list[Violation]:
-        """A run that should have ended well; what it said is shown, for it is gone soon."""
-        if ended.status in (0, 3) and "Traceback" not in ended.stderr:
+    def failed(self, ended: Ended, unless: str = "Traceback") -> list[Violation]:
+        """A run that should have ended well; what it said is shown, for it is gone soon.
+
+        :param unless: it says this, which excuses it.
+        """
+        sound = ended.status in (0, 3) or unless in ended.stderr
+        if sound and "Traceback" not in ended.stderr:
             return []
         print(f"{self.blow}: exit status {ended.status}\n{ended.stderr}", flush=True)
         return [Violation(f"{self.blow}: exit status {ended.status}", Kind.RUN_FAILED)]

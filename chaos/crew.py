@@ -24,6 +24,14 @@ RESTLESS = {
     },
 }
 
+#: What a session may wait for a lock, at the end of a URL, as operators set it who want no long
+#: waits.
+SHORT_WAITS = {
+    "mariadb": "?init_command=SET+innodb_lock_wait_timeout%3D1",
+    # Longer than it takes that server to notice a deadlock.
+    "postgresql": "?options=-c+lock_timeout%3D2s",
+}
+
 #: After the last fault everything has to be done in this time: leases have to lapse.
 PATIENCE = 120.0
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from chaos.crew import RESTLESS, Crew
+from chaos.crew import RESTLESS, SHORT_WAITS, Crew
 from chaos.invariants import Kind, Violation, repeated
 from chaos.scenario import Injected, Scenario, Site, Terms
 from chaos.wire import Wire
@@ -26,13 +26,6 @@ IMAGES = 300
 CUT_SHARE = 0.03
 
 DOWN, READ_ONLY, LOCKED = 30.0, 10.0, 5.0
-
-#: What a session may wait for a lock, as operators set it who want no long waits.
-SHORT_WAITS = {
-    "mariadb": "?init_command=SET+innodb_lock_wait_timeout%3D1",
-    # Longer than it takes that server to notice a deadlock.
-    "postgresql": "?options=-c+lock_timeout%3D2s",
-}
 
 READ_ONLY_ON = {
     "mariadb": ("SET GLOBAL read_only = 1",),
@@ -178,7 +171,7 @@ def suffer(site: Site, name: str, chance: random.Random, terms: Terms) -> list[I
     backlog.add_live(10)
     with Wire(server.port, str(chance.random())) as wire:
         url = _url_of_glance(server, backlog, wire)
-        programs = [_program(site, backlog, url) for _ in range(2)]
+        programs = [_program(site, backlog, url, workers) for workers in (1, 2)]
         with Crew(programs, backlog.database, backlog, backlog.live) as crew:
             scene = Scene(
                 server, backlog, wire, crew, chance, max(3.0, 10 * terms.size), terms.size
@@ -211,10 +204,11 @@ def miscounted(scene: Scene, programs: list[Program]) -> list[Violation]:
     return found
 
 
-def _program(site: Site, backlog: Backlog, url: str) -> Program:
+def _program(site: Site, backlog: Backlog, url: str, workers: int) -> Program:
     program = site.program()
     program.use(backlog, kind="slowfile", batch=2, seconds=0.1)
-    program.configure(RESTLESS, {"database": {"connection": url}})
+    of_this = {"database": {"connection": url}, "scrubber": {"workers": workers}}
+    program.configure(RESTLESS, of_this)
     return program
 
 
