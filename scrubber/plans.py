@@ -55,7 +55,7 @@ class Plan:
     @property
     def proving_stores(self) -> set[str]:
         """Those that have yet to prove themselves."""
-        return {left.store for left in self.left if left.verdict is PROVING}
+        return {left.store for left in self.left if left.verdict is PROVING} if self.left else set()
 
 
 class Planner:
@@ -127,7 +127,7 @@ class Planner:
             return Left(location, named, Verdict(Outcome.EXTERNAL))
         try:
             driver = self._stores.holder(location)
-            root, identity = driver.root(location.url), driver.identify(location.url)
+            place = driver.where(location.url)
         except errors.StoreError as error:
             return Left(location, named, Verdict(Outcome.REFUSED, str(error)))
         # An operator who names an image wants it tried now.
@@ -140,7 +140,7 @@ class Planner:
             return Left(location, state.name, PROVING)
         if state.stopped:
             return Left(location, state.name, Verdict(Outcome.WAITING, state.stopped))
-        return Piece(location, state, root, identity)
+        return Piece(location, state, place.root, place.identity)
 
     # Stores ---------------------------------------------------------------------------
 
@@ -215,6 +215,9 @@ class Planner:
         }
         affordable = []
         for plan in plans:
+            if not plan.left and not room:
+                affordable.append(plan)  # as nearly all are
+                continue
             stores = {piece.store.name for piece in plan.pieces} & room.keys()
             full = {store for store in stores if room[store] <= 0}
             if full := full | (self.stopped_stores(plan) & later) | plan.proving_stores:

@@ -352,16 +352,21 @@ class Run:
             stores=frozenset(piece.store.name for piece in plan.pieces),
             complete=plan.whole and not plan.left,
         )
+        if len(plan.pieces) < len(plan.candidate.locations):
+            self._start_without(plan, job)
+        return job
+
+    def _start_without(self, plan: Plan, job: Job) -> None:
+        """What is not deleted of an image that was claimed whole."""
         self._settler.report_left(plan)
         acted_on = {piece.location.id for piece in plan.pieces}
         for location in plan.candidate.locations:
             if location in plan.external:
                 self._settler.finish_external(job, location)
             elif location.id not in acted_on:
-                self._recorder.give_back(claim, location)
+                self._recorder.give_back(job.claim, location)
         if job.ended:
             self._settler.end(job)
-        return job
 
     # Verdicts -------------------------------------------------------------------------
 

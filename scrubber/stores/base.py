@@ -119,6 +119,14 @@ class Section:
             ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object is; see :meth:`Driver.root` and :meth:`Driver.identify`."""
+
+    root: str
+    identity: str
+
+
 class Hanging(Protocol):
     """A call that did not end in time, and may yet."""
 
@@ -195,6 +203,13 @@ class Driver(abc.ABC):
         """
         self.identify(url)
         return ""
+
+    def where(self, url: str) -> "Place":
+        """Its root and its identity at once.
+
+        :raises Refused: the URL is none that this store may delete.
+        """
+        return Place(self.root(url), self.identify(url))
 
     def holds_something(self, root: str) -> bool:  # noqa: ARG002 - most have one root
         """Whether that root, when it was probed, held anything at all.

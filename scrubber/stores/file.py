@@ -109,13 +109,15 @@ class FileDriver(base.Driver):
     def root(self, url: str) -> str:
         return self._place(_path(url))[0].path
 
+    def where(self, url: str) -> base.Place:
+        root, rest = self._place(_path(url))
+        return base.Place(root.path, f"{root.real}/{rest}")
+
     def holds_something(self, root: str) -> bool:
         return all(at.holds_something for at in self._roots if at.path == root)
 
     def identify(self, url: str) -> str:
-        path = _path(url)
-        root, rest = self._place(path)
-        return f"{root.real}/{rest}"
+        return self.where(url).identity
 
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         # A known directory is not asked for again: its file system may hang.
@@ -225,23 +227,27 @@ class _Root:
 
     def __init__(self, path: str) -> None:
         self.path = _normal(path)
-        self.real = self.path
+        self._lead_to(self.path)
         self.resolved = False
         self.holds_something = False
         self._linked: set[str] = set()
         self._probed: os.stat_result | None = None
 
     def below(self, path: str) -> str | None:
-        for prefix in (self.path, self.real):
-            if path.startswith(prefix + "/"):
-                return path[len(prefix) + 1 :]
+        for prefix in self._prefixes:
+            if path.startswith(prefix):
+                return path[len(prefix) :]
         return None
 
     def resolve(self) -> None:
         # Until it has answered what it said before counts for nothing.
         self.resolved = False
-        self.real = os.path.realpath(self.path)
+        self._lead_to(os.path.realpath(self.path))
         self.resolved = True
+
+    def _lead_to(self, real: str) -> None:
+        self.real = real
+        self._prefixes = tuple(f"{path}/" for path in dict.fromkeys((self.path, real)))
 
     def probe(self) -> None:
         if os.path.realpath(self.path) != self.real:

@@ -85,11 +85,11 @@ class Stores:
             families.setdefault(driver.family, driver)
         readers: dict[base.Driver, list[Location]] = {}
         for location in locations:
-            scheme = uri.scheme(location.url)
             own = self.drivers.get(location.store or "")
             if own is not None and _holds(own, location.url):
                 readers.setdefault(own, []).append(location)
                 continue
+            scheme = uri.scheme(location.url)
             for first in families.values():
                 if scheme in first.abilities.schemes:
                     readers.setdefault(first, []).append(location)
