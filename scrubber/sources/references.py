@@ -23,7 +23,7 @@ _locations = LOCATIONS.c
 _WITH_IMAGE = LOCATIONS.join(IMAGES, _images.id == _locations.image_id)
 
 _PROVES_STORE = and_(
-    _locations.status == "active", _images.status == "active", _images.deleted.is_(False)
+    _locations.status == "active", _images.status == "active", rules.is_not_deleted(_images)
 )
 
 

@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select
 
 from scrubber.model import Selection
 from scrubber.sources.tables import IMAGES, LOCATIONS
@@ -17,9 +17,23 @@ images = IMAGES.c
 locations = LOCATIONS.c
 
 
+def is_deleted(table: Any) -> ColumnElement[bool]:
+    """A row that Glance has marked: read in the order of the primary key, past all others.
+
+    Most rows of an old cloud are: to look up each through the index of ``deleted`` takes
+    several times as long, and no database takes that for this way of asking.
+    """
+    return table.deleted.is_(True)  # type: ignore[no-any-return]
+
+
+def is_not_deleted(table: Any) -> ColumnElement[bool]:
+    """A row that Glance has not marked: found through the index of ``deleted``."""
+    return table.deleted == false()  # type: ignore[no-any-return]
+
+
 def is_half_deleted() -> ColumnElement[bool]:
     """An API process that died in mid-delete."""
-    return and_(images.deleted.is_(False), images.status == "pending_delete")
+    return and_(is_not_deleted(images), images.status == "pending_delete")
 
 
 def went_between(
@@ -47,7 +61,7 @@ def _before(now: datetime.datetime, seconds: float) -> datetime.datetime:
 
 def is_unfinished() -> ColumnElement[bool]:
     """A deleted image that is not done with; one with another status is torn."""
-    return and_(images.deleted.is_(True), images.status != "deleted")
+    return and_(is_deleted(images), images.status != "deleted")
 
 
 def is_live_or_finished() -> ColumnElement[bool]:
@@ -55,13 +69,13 @@ def is_live_or_finished() -> ColumnElement[bool]:
 
     The last happens where delayed_delete was switched off.
     """
-    live = and_(images.deleted.is_(False), images.status != "pending_delete")
-    return or_(live, and_(images.deleted.is_(True), images.status == "deleted"))
+    live = and_(is_not_deleted(images), images.status != "pending_delete")
+    return or_(live, and_(is_deleted(images), images.status == "deleted"))
 
 
 def is_pending() -> ColumnElement[bool]:
     """A location that Glance left to a scrubber; whoever marked it has marked it deleted, too."""
-    return and_(locations.deleted.is_(True), locations.status == "pending_delete")
+    return and_(is_deleted(locations), locations.status == "pending_delete")
 
 
 def unfinished_rows() -> Any:
@@ -70,7 +84,7 @@ def unfinished_rows() -> Any:
         select(locations.id)
         .where(
             locations.image_id == images.id,
-            or_(locations.status == "pending_delete", locations.deleted.is_(False)),
+            or_(locations.status == "pending_delete", is_not_deleted(locations)),
         )
         .correlate(IMAGES)
     )
@@ -78,18 +92,18 @@ def unfinished_rows() -> Any:
 
 def is_live() -> ColumnElement[bool]:
     """A location whose bytes are in use."""
-    return locations.deleted.is_(False)
+    return is_not_deleted(locations)
 
 
 def is_of_wreck() -> ColumnElement[bool]:
     """Pending rows of an image that is live: its bytes are in use, whatever the rows say."""
     other = LOCATIONS.alias()
     active = exists(
-        select(other.c.id).where(other.c.image_id == images.id, other.c.deleted.is_(False))
+        select(other.c.id).where(other.c.image_id == images.id, is_not_deleted(other.c))
     )
     return and_(
         locations.status == "pending_delete",
-        images.deleted.is_(False),
+        is_not_deleted(images),
         images.status != "pending_delete",
         or_(images.deleted_at.is_not(None), and_(images.status != "queued", ~active)),
     )
