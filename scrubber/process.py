@@ -88,6 +88,7 @@ class Process:
         share: float = 1.0,
     ) -> None:
         self.conf = conf
+        self._settings = settings(conf)  # runs look there all the time
         self._workers = workers
         self._argv = argv
         self._audit = audit
@@ -170,6 +171,7 @@ class Process:
         :raises ConfigError: they cannot be used; all old values stay.
         """
         config.reload(self.conf, self._argv, registry.check)
+        self._settings = settings(self.conf)
         self.slots.resize(self.conf.scrub_pool_size)
         if self.crew is not None:
             self.crew.reload()
@@ -206,7 +208,7 @@ class Process:
             self.slots,
             self.stop,
             report,
-            settings=lambda: settings(conf),
+            settings=lambda: self._settings,
             selection=Selection(
                 images=frozenset(conf.image),
                 stores=frozenset(conf.store),

@@ -239,17 +239,31 @@ def _declared(
 
 
 class _Options:
-    """A store's options: what its section leaves open, [backend_defaults] says for all stores."""
+    """A store's options: what its section leaves open, [backend_defaults] says for all stores.
+
+    They are asked for before every call, so they are looked up once for each reload.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, section: str) -> None:
         self._conf = conf
         self._section = section
+        self._known: dict[str, Any] = {}
+        conf.register_mutate_hook(lambda _conf, _fresh: self._known.clear())
 
     def __getattr__(self, name: str) -> Any:
         return self[name]
 
     def __getitem__(self, name: str) -> Any:
-        shared = not self._is_set(name, self._section) and self._is_set(name, DEFAULTS_SECTION)
+        if name not in self._known:
+            self._known[name] = self._look_up(name)
+        return self._known[name]
+
+    def _look_up(self, name: str) -> Any:
+        shared = (
+            self._section != STORE_SECTION  # the only store needs no defaults
+            and not self._is_set(name, self._section)
+            and self._is_set(name, DEFAULTS_SECTION)
+        )
         return self._conf[DEFAULTS_SECTION if shared else self._section][name]
 
     def _is_set(self, name: str, section: str) -> bool:
@@ -262,7 +276,7 @@ def section_of(conf: cfg.ConfigOpts, store: str, kind: str, name: str) -> base.S
         store,
         kind,
         name,
-        conf[name] if name == STORE_SECTION else _Options(conf, name),
+        _Options(conf, name),
         call_timeout=lambda: float(conf[PROJECT].call_timeout),
         pool_size=lambda: int(conf.scrub_pool_size),
         conf=conf,
