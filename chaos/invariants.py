@@ -34,6 +34,8 @@ class Kind(enum.Enum):
     MISCOUNTED = "that is what the reports count, and it is not so"
     IDLE = "it stood idle while there was work"
     RUN_FAILED = "it failed, or found a defect in itself"
+    RACE_LOST = "one order of steps in which a promise is not kept"
+    NOT_FOUND = "a bug of that name was planted, and not found"
 
 
 @dataclass(frozen=True, order=True)

@@ -1,6 +1,6 @@
 """All scenarios, in the order in which they are played."""
 
-from chaos import clock, database, kill, share, stop, stores
+from chaos import clock, database, galera, kill, races, share, stop, stores
 from chaos.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -10,4 +10,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     database.SCENARIO,
     clock.SCENARIO,
     stores.SCENARIO,
+    galera.SCENARIO,
+    races.SCENARIO,
 )
