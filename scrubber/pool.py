@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -59,18 +58,9 @@ T = TypeVar("T")
 # tpool would print each exception of a driver with its traceback on stderr.
 eventlet.tpool.QUIET = True
 
-# A token for each blocking call: they are added and taken away by different threads.
-_blocking: deque[None] = deque()
-
-
-def _end_native_threads() -> None:
-    if not _blocking:
-        eventlet.tpool.killall()
-
-
-# At exit eventlet would wait for a call to a file system whose server is gone.
+# At exit eventlet would wait for each of its threads, and for ever for one whose call hangs in a
+# file system without a server.  They are daemons: they end with the process.
 atexit.unregister(eventlet.tpool.killall)
-atexit.register(_end_native_threads)
 
 #: Native threads for blocking store calls; eventlet fixes their number at first use.
 _NATIVE_THREADS = (20, 256)
@@ -122,14 +112,7 @@ def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     any other lock taken in a native thread can hang the process.
     """
 
-    def run() -> T:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _blocking.pop()
-
-    _blocking.append(None)
-    result: T = eventlet.tpool.execute(run)
+    result: T = eventlet.tpool.execute(function, *args, **kwargs)
     return result
 
 

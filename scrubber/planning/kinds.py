@@ -27,7 +27,7 @@ _IMPORTING = Obstacle(Outcome.WAITING, "Glance is importing into the image")
 def deleted(image: Image, rows: Sequence[Location]) -> Candidate:
     """A pending_delete image; without a location it is stuck, and only has to be finished."""
     kind = Kind.DELETED if image.deleted else Kind.HALF_DELETED
-    mine = tuple(row for row in rows if row.status == "pending_delete" or is_late(row, image))
+    mine = tuple([row for row in rows if row.status == "pending_delete" or is_late(row, image)])
     obstacle = None
     if live(rows):
         obstacle = _DELETED_AND_ACTIVE if image.deleted else _HALF_DELETED_AND_ACTIVE
@@ -92,4 +92,4 @@ def pending(rows: Sequence[Location]) -> tuple[Location, ...]:
 
 def live(rows: Sequence[Location]) -> tuple[Location, ...]:
     """The locations whose bytes the image uses."""
-    return tuple(row for row in rows if row.status not in ("pending_delete", "deleted"))
+    return tuple([row for row in rows if row.status not in ("pending_delete", "deleted")])

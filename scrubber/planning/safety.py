@@ -5,7 +5,8 @@ import hashlib
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import lru_cache
 
 from scrubber import errors
 from scrubber.model import Found, Location, Look
@@ -45,14 +46,14 @@ class LiveIndex:
 
     def users(self, identity: str) -> list[int]:
         """Ids of locations that may be of this identity; empty means certainly none."""
-        return list(self._users(_hash(identity)))
-
-    def _users(self, wanted: int) -> Iterator[int]:
+        if not self._hashes and not self._later:
+            return []
+        wanted, found = _hash(identity), list[int]()
         position = bisect_left(self._hashes, wanted)
         while position < len(self._hashes) and self._hashes[position] == wanted:
-            yield self._locations[position]
+            found.append(self._locations[position])
             position += 1
-        yield from self._later.get(wanted, ())
+        return found + self._later.get(wanted, [])
 
     def __len__(self) -> int:
         return len(self._hashes) + sum(map(len, self._later.values()))
@@ -73,9 +74,18 @@ def foreign_images(identity: str, own: str) -> set[str]:
 
     Glance names objects after images: one that is being uploaded has no location yet.
     """
+    where = identity.removesuffix(own)
+    if where.endswith("/") and not _names_images(where):
+        return set()  # as Glance names objects
     found = set(_UUID.findall(identity)) - {own}
     # Databases differ in whether case matters, users in which they write.
     return found | {image.lower() for image in found} - {own}
+
+
+# All objects of a store are in few places.
+@lru_cache(maxsize=100)
+def _names_images(place: str) -> bool:
+    return _UUID.search(place) is not None
 
 
 def hindrance(removed: Location, found: Look, siblings: Iterable[Look]) -> str | None:

@@ -25,6 +25,9 @@ _locations = LOCATIONS.c
 
 _IMAGE_WIDTH = len(rows.IMAGE)
 
+#: Likewise without the image's id, which the image has itself.
+_LOCATION = tuple(column for column in rows.LOCATION if column is not _locations.image_id)
+
 
 class _Found(NamedTuple):
     """An image with all its rows, oldest first."""
@@ -106,7 +109,7 @@ class Candidates:
         """
         page = images.subquery("page")
         query = (
-            select(*page.c, *rows.LOCATION)
+            select(*page.c, *_LOCATION)
             .outerjoin_from(page, LOCATIONS, _locations.image_id == page.c.id)
             .order_by(page.c.id)
         )
@@ -114,10 +117,12 @@ class Candidates:
         for row in connection.execute(query):
             if (at := found.get(row[0])) is None:
                 at = found[row[0]] = _Found(Image(*row[:_IMAGE_WIDTH]), [])
-            if row[_IMAGE_WIDTH] is not None:
-                at.locations.append(self._reader.location(*row[_IMAGE_WIDTH:]))
+            if (number := row[_IMAGE_WIDTH]) is not None:
+                its = row[_IMAGE_WIDTH + 1 :]
+                at.locations.append(self._reader.location(number, row[0], *its))
         for at in found.values():
-            at.locations.sort(key=lambda location: location.id)
+            if len(at.locations) > 1:
+                at.locations.sort(key=lambda location: location.id)
         return list(found.values())
 
     # By location ----------------------------------------------------------------------
