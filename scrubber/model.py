@@ -71,7 +71,10 @@ _LEFT = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.WAITING})
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One row of Glance's ``images``, the columns scrubber needs."""
+    """One row of Glance's ``images``, the columns scrubber needs.
+
+    ``created_at`` and ``updated_at`` may be None where ``deleted_at`` is not.
+    """
 
     id: str
     owner: str | None

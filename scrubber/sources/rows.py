@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import starmap
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Column, ColumnElement, case, select
 from sqlalchemy.engine import Connection
 
 from scrubber.model import Image, Location
@@ -19,6 +19,12 @@ from scrubber.sources.tables import IMAGES, LOCATIONS
 _LONGEST_STORE_ID = 255
 
 
+def _unless_deleted(column: Column[datetime.datetime]) -> ColumnElement[datetime.datetime]:
+    """Times that count only where a row does not say when it was deleted: NULL is quickly read."""
+    missing = column.table.c.deleted_at.is_(None)
+    return case((missing, column)).label(column.name)
+
+
 #: Columns of an image, of a location, and of one as a reference, as the readers take them.
 IMAGE = (
     IMAGES.c.id,
@@ -26,8 +32,8 @@ IMAGE = (
     IMAGES.c.status,
     IMAGES.c.deleted,
     IMAGES.c.size,
-    IMAGES.c.created_at,
-    IMAGES.c.updated_at,
+    _unless_deleted(IMAGES.c.created_at),
+    _unless_deleted(IMAGES.c.updated_at),
     IMAGES.c.deleted_at,
 )
 REFERENCE = (
@@ -37,7 +43,12 @@ REFERENCE = (
     LOCATIONS.c.meta_data,
     LOCATIONS.c.status,
 )
-LOCATION = (*REFERENCE, LOCATIONS.c.created_at, LOCATIONS.c.updated_at, LOCATIONS.c.deleted_at)
+LOCATION = (
+    *REFERENCE,
+    _unless_deleted(LOCATIONS.c.created_at),
+    LOCATIONS.c.updated_at,
+    LOCATIONS.c.deleted_at,
+)
 
 
 def images(connection: Connection, ids: Collection[str], *, lock: bool = False) -> dict[str, Image]:
