@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oslo_db.exception import DBDeadlock
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.engine import Connection
 
@@ -36,10 +37,10 @@ def claim(engine: Engine, candidates: Sequence[Candidate], lease: float) -> Clai
         found = _Page(candidates, now, lease).free(connection, engine, lock=True)
         ids = [location.id for candidate in found.mine for location in candidate.locations]
         token = _token(now)
-        if ids:
-            connection.execute(
-                update(LOCATIONS).where(among(_locations.id, ids)).values(updated_at=token)
-            )
+        free = update(LOCATIONS).where(among(_locations.id, ids), rules.is_free(now, lease))
+        if ids and connection.execute(free.values(updated_at=token)).rowcount != len(ids):
+            # The locks should not have let anybody else in; whoever was: begin again.
+            raise DBDeadlock
         claim = Claim(token, taken_at, locations=set(ids), taken_over=_lapsed(found.mine))
         return Claimed(claim, found.mine, found.lost)
 
