@@ -85,10 +85,16 @@ class Disk:
 
     :param unlink_seconds: how long it takes for each delete.
     :param unlink_error: the name of the errno with which each delete fails.
+    :param gate: a file; deletes wait as long as it is there, and ``reached`` says for which file.
     """
 
     unlink_seconds: float = 0
     unlink_error: str = ""
+    gate: Path | None = None
+
+    @property
+    def reached(self) -> Path:
+        return Path(f"{self.gate}.reached")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -97,6 +103,7 @@ class Disk:
             "PYTHONPATH": os.pathsep.join(paths),
             "UNLINK_SECONDS": str(self.unlink_seconds),
             "UNLINK_ERROR": self.unlink_error,
+            "UNLINK_GATE": str(self.gate or ""),
         }
 
 

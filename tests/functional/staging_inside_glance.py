@@ -132,6 +132,21 @@ def remove_location_and_save_stale(image_id, store):
     images.save(loaded_before)
 
 
+#: Images as somebody has loaded them.
+LOADED = {}
+
+
+def load(image_id):
+    """Somebody, an import for example, loads the image and keeps it for a while."""
+    LOADED[image_id] = repository().get(image_id)
+    list(LOADED[image_id].locations)
+
+
+def save_loaded(image_id):
+    """And saves it as it was, whatever has become of it meanwhile."""
+    repository().save(LOADED.pop(image_id))
+
+
 def begin_import(image_id):
     images = repository()
     images.set_property_atomic(images.get(image_id), "os_glance_import_task", str(uuid.uuid4()))
@@ -157,6 +172,8 @@ CALLS = {
         crash_after_scrub,
         remove_location,
         remove_location_and_save_stale,
+        load,
+        save_loaded,
         begin_import,
         end_import,
     )

@@ -1,4 +1,4 @@
-"""Real servers for tests: Glance, databases, Galera, Swift, S3 and Ceph, all started here.
+"""Real servers for tests, each started and stopped here: Glance, databases, Galera, object stores.
 
 ``processes`` starts and stops children, ``scratch`` gives them directories, ``databases``,
 ``glance``, ``swift``, ``s3`` and ``ceph`` know the servers; ``loaded`` runs scrubber quickly.
