@@ -101,8 +101,7 @@ def hours_apart(site: Site, server: str, chance: random.Random, images: int) -> 
     clocks = [Clock(site.directory("clock") / "offset", offset) for offset in (AHEAD, BEHIND)]
     programs = [_program(site, [backlog, young], clock) for clock in clocks]
     with Crew(programs, backlog.database, backlog, backlog.live) as crew:
-        backlog.add_pending(images, ago=DUE)
-        early = restored_too_early(programs, backlog)
+        early = restored_too_early(programs, backlog, images)
         seconds, found = crew.recover()
         apart = Injected(
             f"clocks an hour ahead and behind, {server}", 2, (*early, *found), (seconds,)
@@ -128,10 +127,13 @@ def jump(clocks: Sequence[Clock], chance: random.Random, crew: Crew) -> int:
     return jumps
 
 
-def restored_too_early(programs: Sequence[Program], backlog: Backlog) -> list[Violation]:
+def restored_too_early(
+    programs: Sequence[Program], backlog: Backlog, images: int
+) -> list[Violation]:
     """A claim that is alive keeps a restore off, --force or not, whatever the clocks say."""
     found: list[Violation] = []
     for program in programs:
+        backlog.add_pending(images, ago=DUE)
         claimed = wait_until(lambda: backlog.claimed() & backlog.files(), what="a claim")
         # It goes through them in no order that we know: any may be next.
         image = max(claimed)
