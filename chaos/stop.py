@@ -23,6 +23,10 @@ AT_ONCE = 5
 
 RESTORED = 2
 
+#: Whatever it is struck at, it may stand still with a finish beside that, whose rows are locked:
+#: then others say so and leave them.
+BEHIND_A_LOCK = "the database does not answer"
+
 
 def play(site: Site, terms: Terms) -> list[Injected]:
     injected: list[Injected] = []
@@ -48,11 +52,10 @@ def stop_all(site: Site, blows: Sequence[Blow]) -> Iterator[Injected]:
 
 def outlive(site: Site, casualty: Casualty) -> Injected:
     """What happens while it stands still, and after."""
-    restored, found = restore_some(casualty)
     heir = casualty.heir(site)
+    restored, found = restore_some(casualty, heir)
     casualty.relent()
-    # Whatever it was struck at, it may stand still with rows locked of a finish beside that.
-    found += casualty.failed(heir.main("--format", "json"), unless="not recorded yet")
+    found += casualty.failed(heir.main("--format", "json"), unless=BEHIND_A_LOCK)
     begun = casualty.program.journal.begun()
     casualty.go_on()
     continued = time.monotonic()
@@ -64,23 +67,28 @@ def outlive(site: Site, casualty: Casualty) -> Injected:
     return Injected(f"SIGSTOP {blow.moment} {blow.point}", 1, tuple(found), (recovered,))
 
 
-def restore_some(casualty: Casualty) -> tuple[list[str], list[Violation]]:
+def restore_some(casualty: Casualty, heir: Program) -> tuple[list[str], list[Violation]]:
     """Images that the stopped process has claimed, or would claim next."""
     if casualty.holds_locks:
         return [], []  # whoever restores waits for it
     there = casualty.backlog.files() - set(casualty.backlog.live + casualty.stubborn)
     claimed = casualty.backlog.claimed() & there
     if casualty.is_in_the_gap:
-        return [], refuse_some(casualty, sorted(claimed)[:RESTORED])
+        return [], refuse_some(heir, sorted(claimed)[:RESTORED])
     there -= casualty.in_flight()
     chosen = sorted(there, key=lambda image: (image not in claimed, image))[:RESTORED]
-    ended = [casualty.program.main("--restore", image, "--force") for image in chosen]
-    return chosen, [violation for at in ended for violation in casualty.failed(at)]
+    ended = {image: heir.main("--restore", image, "--force") for image in chosen}
+    found = [
+        violation
+        for at in ended.values()
+        for violation in casualty.failed(at, unless=BEHIND_A_LOCK)
+    ]
+    return [image for image, at in ended.items() if at.status == 0], found
 
 
-def refuse_some(casualty: Casualty, claimed: Sequence[str]) -> list[Violation]:
+def refuse_some(heir: Program, claimed: Sequence[str]) -> list[Violation]:
     """Without --force nobody passes over a claim, however long ago it has lapsed."""
-    ended = {image: casualty.program.main("--restore", image) for image in claimed}
+    ended = {image: heir.main("--restore", image) for image in claimed}
     return [Violation(image, Kind.TOO_EARLY) for image, at in ended.items() if at.status != 1]
 
 
