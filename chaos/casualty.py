@@ -63,18 +63,17 @@ class Casualty:
         self.blow = blow
         self.backlog = Backlog(site.database(blow.server), site.directory("store"))
         self.backlog.add_live(LIVE)
-        # A claim is only renewed by who works long on what it has taken together.
+        # A claim is only renewed by whom a single delete takes long: no more is claimed than is
+        # done in a second.
         slow = blow.point == "renew"
-        self.backlog.add_pending(4 * PENDING if slow else PENDING)
+        self.backlog.add_pending(PENDING // 4 if slow else PENDING)
         self.stubborn: list[str] = []
         self.program = site.program()
         self.program.use(
-            self.backlog, kind="slowfile", batch=1 if slow else 4, seconds=0.15 if slow else 0.02
+            self.backlog, kind="slowfile", batch=1 if slow else 4, seconds=5 if slow else 0.02
         )
         state = {"connection": f"sqlite:///{self.program.directory}/state.sqlite"}
         self.program.configure(OPTIONS, {"state": state})
-        if slow:
-            self.program.configure({"scrubber": {"page_size": 1000}})
         if blow.point in ("release", "ledger"):
             self._be_stubborn()
         self.struck_at = 0.0
@@ -88,6 +87,8 @@ class Casualty:
             self.backlog.path(image).mkdir()
 
     def relent(self) -> None:
+        """Whoever carries on has no such trouble."""
+        self.program.configure({"main": {"seconds": 0}})
         for image in self.stubborn:
             self.backlog.path(image).rmdir()
             self.backlog.path(image).write_bytes(b"bytes")
