@@ -269,6 +269,7 @@ def test_planning_does_no_io_and_reads_no_clock() -> None:
         "dataclasses",
         "datetime",
         "enum",
+        "functools",
         "hashlib",
         "math",
         "re",
