@@ -20,6 +20,10 @@ _images = IMAGES.c
 _locations = LOCATIONS.c
 
 
+#: Of an image that was given back.
+_ACTIVE = State("active", False, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A claim that forbids a restore.
@@ -77,11 +81,20 @@ class RestoringSource(DatabaseSource):
         if held is not None:
             return held
 
+        undone: list[Held] = []
+
         def look_again(connection: Connection) -> Held | None:
+            there = rows.images(connection, [image.id], lock=True).get(image.id)
+            is_active = there is not None and State.of(there) == _ACTIVE
+            if undone and not is_active:
+                return undone[-1]  # likewise
             now = self._engine.now(connection)
             held = self._held(connection, [], same, now, lease, force)
             if held is not None:
+                if not is_active:
+                    raise _changed(image)  # deleted again: the claim may be on its own rows
                 _undo_reactivation(connection, image, [*back, *leave])
+                undone.append(held)
             return held
 
         return self._engine.write(look_again)
@@ -127,7 +140,11 @@ class RestoringSource(DatabaseSource):
 
 def _see_unchanged(now: Image | None, seen: Image) -> None:
     if now is None or State.of(now) != State.of(seen):
-        raise errors.RestoreRefused(f"image {seen.id} has just been changed by somebody: try again")
+        raise _changed(seen)
+
+
+def _changed(image: Image) -> errors.RestoreRefused:
+    return errors.RestoreRefused(f"image {image.id} has just been changed by somebody: try again")
 
 
 def _see_unscrubbed(connection: Connection, image: Image, seen: Sequence[Location]) -> None:

@@ -445,6 +445,65 @@ def test_a_claim_made_while_the_image_is_given_back_undoes_it(
     assert [row.id for row in after_rows] == numbers
 
 
+def before_the_second_look(world: DatabaseWorld, happens: Callable[[], object]) -> None:
+    """What the restore wrote is committed, and it has not looked at the claims again."""
+    write = world.source._engine.write
+    writes = 0
+
+    def write_later(work: Callable[..., object]) -> object:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            happens()
+        return write(work)
+
+    world.source._engine.write = write_later  # type: ignore[method-assign, assignment]
+
+
+def test_the_claim_on_an_image_that_is_deleted_again_outlives_the_restore(
+    database_world: DatabaseWorld,
+) -> None:
+    """Else somebody could restore it in the middle of its deletion."""
+    world = database_world
+    image, [number, _] = whole_image(world)
+    url = world.source.locations([image])[0].url
+
+    def delete_and_claim() -> None:
+        now = world.ago(datetime.timedelta(0))
+        gone = {"deleted": True, "deleted_at": now, "updated_at": now}
+        world.change_image(image, status="pending_delete", **gone)
+        for location in world.source.locations([image]):
+            world.change_location(location.id, status="pending_delete", **gone)
+        world.change_location(number, updated_at=now + datetime.timedelta(seconds=1))
+
+    before_the_second_look(world, delete_and_claim)
+    with pytest.raises(errors.RestoreRefused, match="changed by somebody"):
+        give_back(world, image, same=lambda at: at.url == url)
+    assert world.is_claimed(number)
+    assert world.image(image).status == "pending_delete"
+
+
+def test_a_restore_that_was_undone_says_so_though_the_answer_got_lost(
+    database_world: DatabaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = database_world
+    image, _ = whole_image(world)
+    other_image = world.add_image()
+    other = world.add_location(other_image)
+    before_the_second_look(world, lambda: world.claimed_ago(other, datetime.timedelta(0)))
+    write = world.source._engine.write
+
+    def lose_the_answer(work: Callable[..., object]) -> object:
+        write(work)
+        world.change_location(other, updated_at=world.location(other).deleted_at)
+        return world.source._engine._transaction(work, write=True)
+
+    monkeypatch.setattr(world.source._engine, "write", lose_the_answer)
+    held = give_back(world, image, same=lambda at: at.id == other)
+    assert world.image(image).status == "pending_delete"
+    assert held == Held(other, other_image, lapsed=False)
+
+
 CHANGES = [
     # what happened to the image since the restore read it
     {"status": "deleted"},
