@@ -1,5 +1,6 @@
 """Object stores behind a proxy that delays, cuts, truncates, repeats and refuses by chance."""
 
+import contextlib
 import os
 import random
 import threading
@@ -49,8 +50,11 @@ class Bucket(RcloneBucket):
             self._server.owner.put_object(Bucket=NAME, Key=image_id, Body=b"x" * backlog.SIZE)
 
     def objects(self) -> Mapping[str, int]:
-        with os.scandir(self._bucket) as files:
-            return {file.name: file.stat().st_size for file in files}
+        found: dict[str, int] = {}
+        for name in os.listdir(self._bucket):
+            with contextlib.suppress(FileNotFoundError):  # it has just been deleted
+                found[name] = (self._bucket / name).stat().st_size
+        return found
 
     def name_of(self, url: str) -> str | None:
         return _name_below(self.url(""), url)
