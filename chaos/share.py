@@ -16,12 +16,9 @@ SERVERS = ("mariadb", "postgresql")
 PROCESSES = 4
 IMAGES = 20_000
 
-#: A process that has nothing more to do leaves to each of the others what that one has claimed:
-#: a page at work, and the next one.
-PAGES_OF_OTHERS = 2 * (PROCESSES - 1)
-
-#: While one pauses the others may delete so much of all; a machine may have more to do than this.
-LONG = 0.4
+#: While one pauses, or at the end has nothing to do, the others may delete so much of all: a
+#: machine may have more to do than this.
+LONG, LONG_AT_END = 0.4, 0.25
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def share(site: Site, server: str, images: int) -> Injected:
     backlog = Backlog(site.database(server), site.directory("store"))
     backlog.add_live(20)
     backlog.add_pending(images)
-    page = max(50, images // 100)
+    page = max(50, images // 20)  # which is the default, of all of them
     programs = [sharer(site, backlog, page) for _ in range(PROCESSES)]
     running = [program.start("--format", "json") for program in programs]
     wait_until(lambda: not any(at.running for at in running), what="the end", seconds=300)
@@ -59,7 +56,7 @@ def share(site: Site, server: str, images: int) -> Injected:
         *repeated(Counter(delete.image for at in journals for delete in at), backlog.pending),
         *left(look(backlog.database, backlog), kept=backlog.live),
         *miscounted(reports, images),
-        *idle(pauses, images, page),
+        *idle(pauses, images),
     ]
     tell(server, journals, pauses)
     return Injected(f"{PROCESSES} processes share a backlog, {server}", PROCESSES, tuple(found))
@@ -102,10 +99,10 @@ def _pause(since: float, until: float, begun: Sequence[float], last: bool) -> Pa
     return Pause(max(0.0, until - since), max(0, meanwhile), last)
 
 
-def idle(pauses: Sequence[Sequence[Pause]], images: int, page: int) -> Iterator[Violation]:
+def idle(pauses: Sequence[Sequence[Pause]], images: int) -> Iterator[Violation]:
     for number, several in enumerate(pauses, start=1):
         for pause in several:
-            most = PAGES_OF_OTHERS * page if pause.last else LONG * images
+            most = (LONG_AT_END if pause.last else LONG) * images
             if pause.meanwhile > most:
                 subject = f"process {number}, while others deleted {pause.meanwhile} of {images}"
                 yield Violation(subject, Kind.IDLE)

@@ -262,10 +262,14 @@ class Run:
         waiting: FairQueue[Plan] = FairQueue()
         for plan in plans:
             waiting.push(plan.candidate.image.owner, plan)
+        behind = False
         while waiting and not self._dispatcher.ending:
             size, lease = self._settings().page_size, self._settings().claim_lease
-            portion = min(len(waiting), self._dispatcher.portion(size))
-            for job in self._claim([waiting.pop() for _ in range(portion)]):
+            # Behind another scrubber, portion by portion, we would stay behind it to the end.
+            portion = len(waiting) if behind else min(len(waiting), self._dispatcher.portion(size))
+            jobs = list(self._claim([waiting.pop() for _ in range(portion)]))
+            behind = not jobs
+            for job in jobs:
                 self._dispatcher.push(job)
             self._settler.flush()
             self._troubles.write()
