@@ -150,6 +150,23 @@ def test_a_slow_store_leaves_unclaimed_what_it_cannot_do_soon() -> None:
     assert max(held[:10]) <= 2 * FIRST_PER_SLOT * 2
 
 
+def test_behind_another_scrubber_the_rest_of_a_page_is_asked_for_at_once() -> None:
+    """Portion by portion it would be slower than that one, and behind it up to the end."""
+    scene = Scene(pool_size=1)
+    for number in range(20 * FIRST_PER_SLOT):
+        (location,) = scene.numbers(scene.image(f"{number}"))
+        scene.glance.change_location(location, updated_at=NOW)
+    claims = 0
+
+    def count_claims() -> None:
+        nonlocal claims
+        claims += 1
+
+    scene.source.before["claim"] = count_claims
+    assert scene.run().claimed_elsewhere == 20 * FIRST_PER_SLOT
+    assert claims == 2
+
+
 def test_a_renewal_that_fails_is_tried_again() -> None:
     scene = Scene(claim_lease=0.3, call_timeout=0.1)
     image = scene.image("a")
