@@ -106,7 +106,8 @@ def print_table(played: Sequence[Played]) -> None:
 def print_row(fault: str, several: Sequence[Injected]) -> None:
     times = sum(at.times for at in several)
     seconds = [second for at in several for second in at.recovered]
-    recovered = f"{median(seconds):.1f} s, at most {max(seconds):.1f} s" if seconds else "-"
+    recovered = f"{median(seconds):.1f} s" if seconds else "-"
+    recovered += f", at most {max(seconds):.1f} s" if len(seconds) > 1 else ""
     print(f"{fault:58}{times:>10,}{len(violations(several)):>12}{recovered:>26}")
 
 
