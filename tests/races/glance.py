@@ -133,10 +133,10 @@ class Glance:
         )
 
     def remove(self, image: str, store: str) -> None:
-        """A location of several."""
+        """A location of several: Glance lets nobody remove the last one."""
+        step(f"removes {image[:8]} from {store}")
         mine = self._active(image, store)
         if self.is_active(image) and mine and len(self._active(image)) > len(mine):
-            step(f"removes {image[:8]} from {store}")
             self._mark(mine[0], "pending_delete")
 
     def copy(self, image: str, store: str) -> None:
