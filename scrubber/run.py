@@ -243,37 +243,57 @@ class Run:
             if self._dispatcher.ending:
                 break
             self._live.load(self._settings().page_size)
-            self._troubles.recall(page)
-            plans = [self._planner.plan(candidate) for candidate in page]
-            if only is not None:
-                plans = [plan for plan in plans if self._is_open(plan)]
-            # What is left for a store that stops in mid-scan is reported whole, by the next one.
-            proving = [plan.proving_stores for plan in plans]  # also if it has ended in mid-page
-            later = (only or frozenset()).union(postponed, *proving) - stopped
-            size, lease = self._settings().page_size, self._settings().claim_lease
-            affordable = self._planner.affordable(
-                plans, postponed, later, page_size=size, lease=lease
-            )
-            self._start_all(affordable, only)
+            self._start_all(page, only, postponed, stopped)
         return frozenset(postponed)
 
-    def _start_all(self, plans: list[Plan], only: frozenset[str] | None) -> None:
-        """Claim as much as is soon done, then as much again, until all is claimed."""
-        waiting: FairQueue[Plan] = FairQueue()
-        for plan in plans:
-            waiting.push(plan.candidate.image.owner, plan)
+    def _start_all(
+        self,
+        page: list[Candidate],
+        only: frozenset[str] | None,
+        postponed: set[str],
+        stopped: set[str],
+    ) -> None:
+        """Plan and claim as much as is soon done, then as much again, until all is claimed.
+
+        :param postponed: stores are added of which nothing more can be claimed now.
+        :param stopped: stores that had stopped before this scan.
+        """
+        waiting: FairQueue[Candidate] = FairQueue()
+        for candidate in page:
+            waiting.push(candidate.image.owner, candidate)
         behind = False
         while waiting and not self._dispatcher.ending:
             size, lease = self._settings().page_size, self._settings().claim_lease
             # Behind another scrubber, portion by portion, we would stay behind it to the end.
             portion = len(waiting) if behind else min(len(waiting), self._dispatcher.portion(size))
-            jobs = list(self._claim([waiting.pop() for _ in range(portion)]))
+            some = [waiting.pop() for _ in range(portion)]
+            jobs = list(self._claim(self._affordable(some, only, postponed, stopped)))
             behind = not jobs
             for job in jobs:
                 self._dispatcher.push(job)
             self._settler.flush()
             self._troubles.write()
             self._dispatcher.wait_for_room(size, lease, only)
+
+    def _affordable(
+        self,
+        candidates: list[Candidate],
+        only: frozenset[str] | None,
+        postponed: set[str],
+        stopped: set[str],
+    ) -> list[Plan]:
+        """What can be done now for these, as stores and orders are by now."""
+        self._troubles.recall(candidates)
+        plans = [self._planner.plan(candidate) for candidate in candidates]
+        if only is not None:
+            plans = [plan for plan in plans if self._is_open(plan)]
+        # What is left for a store that stops in mid-scan is reported whole, by the next one.
+        proving = [plan.proving_stores for plan in plans]  # also if it has ended in mid-page
+        later = (only or frozenset()).union(postponed, *proving) - stopped
+        settings = self._settings()
+        return self._planner.affordable(
+            plans, postponed, later, page_size=settings.page_size, lease=settings.claim_lease
+        )
 
     def _wait_for(self, stores: frozenset[str]) -> None:
         """Until a scan is of use: one of these stores has proved itself or not, and can take more.

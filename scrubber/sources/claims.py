@@ -116,7 +116,7 @@ class _Page:
             .where(
                 among(_locations.id, self._ids),
                 _images.status == status,
-                _images.deleted.is_(deleted),
+                rules.with_deleted(deleted),
                 # One that was restored and deleted once more has gone later than all of these.
                 func.coalesce(_images.deleted_at, rules.EPOCH) <= newest,
             )
@@ -239,7 +239,7 @@ def _untouched(
         _locations.updated_at.in_([token for token in (claim.token, claim.renewing) if token]),
         _locations.status == status,
         _images.status == image_status,
-        _images.deleted.is_(image_deleted),
+        rules.with_deleted(image_deleted),
     ]
 
 

@@ -73,6 +73,14 @@ def is_live_or_finished() -> ColumnElement[bool]:
     return or_(live, and_(is_deleted(images), images.status == "deleted"))
 
 
+def with_deleted(deleted: bool) -> ColumnElement[bool]:
+    """An image that is deleted, or one that is not, among images that are found otherwise.
+
+    By the bare column SQLite would find them along its index: all the deleted ones.
+    """
+    return func.coalesce(images.deleted, images.deleted).is_(deleted)
+
+
 def is_pending() -> ColumnElement[bool]:
     """A location that Glance left to a scrubber; whoever marked it has marked it deleted, too."""
     return and_(is_deleted(locations), locations.status == "pending_delete")

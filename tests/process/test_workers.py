@@ -36,16 +36,21 @@ def slow(program: Program, backlog: Backlog) -> Backlog:
 
 def workers_of(running: Running) -> list[psutil.Process]:
     """The processes that scrub for this one, in the order of their numbers."""
-    found = [
-        child
+    found = {
+        number: child
         for child in psutil.Process(running.pid).children()
-        if lives(child) and "scrubber.workers" in child.cmdline()
-    ]
-    return sorted(found, key=lambda child: _number(child.cmdline()))
+        if (number := _number(child)) is not None
+    }
+    return [found[number] for number in sorted(found)]
 
 
-def _number(command: list[str]) -> int:
-    return int(command[command.index("scrubber.workers") + 1])
+def _number(process: psutil.Process) -> int | None:
+    """That of a worker; None of what is none, or ends just now."""
+    try:
+        command = process.cmdline()
+        return int(command[command.index("scrubber.workers") + 1])
+    except (psutil.Error, ValueError):
+        return None
 
 
 def lives(process: psutil.Process) -> bool:
