@@ -17,12 +17,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from conftest import needed_programs
+from conftest import NewDatabase, needed_programs
 from functional.rows import Tables, utcnow
 from lab.databases import Database, MariaDB, PostgreSQL, Servers
+from process.rows import Backlog
 from scrubber import config, pool
 from scrubber.model import Candidate, Selection
 from scrubber.sources.base import Finish
+from scrubber.sources.database import DatabaseSource
 from scrubber.sources.engine import Engine
 from scrubber.sources.restoring import RestoringSource
 
@@ -221,6 +223,45 @@ def test_what_is_asked_for_each_batch_passes_no_other_rows(old_cloud: OldCloud) 
     assert len(per_batch) >= 6
     scans = {str(at): tables for at in per_batch if (tables := old_cloud.plan(at).scanned)}
     assert scans == {}
+
+
+def test_sqlite_goes_by_the_numbers_of_a_page_and_not_through_all_deleted_images(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """It keeps no statistics of its own accord, and takes every index for a good one."""
+    database = new_database("sqlite")
+    Backlog(database, tmp_path / "store").add_pending(PAGE)
+    statements: list[Statement] = []
+    file = tmp_path / "scrubber.conf"
+    file.write_text(f"[database]\nconnection = {database.url}\n")
+    engine = Engine(config.load(["--config-file", str(file)]).database, pool.Flag())
+    source = DatabaseSource(engine, None)
+    try:
+        page = max(source.candidates(Selection(), 2 * PAGE), key=len)
+        event.listen(
+            engine._engine,
+            "before_cursor_execute",
+            lambda _connection, _cursor, text, values, *_: statements.append(
+                Statement(text, values)
+            ),
+        )
+        claimed = source.claim(page, LEASE)
+        source.still_ours(
+            [(claimed.claim, at, row) for at in claimed.candidates for row in at.locations]
+        )
+        source.finish(_finish(claimed.candidates))
+        plans = [_sqlite_plan(engine, at) for at in list(statements) if "image" in at.text]
+    finally:
+        source.close()
+    assert len(plans) >= 6
+    assert not [plan for plan in plans if "_deleted" in plan or "SCAN image" in plan]
+
+
+def _sqlite_plan(engine: Engine, statement: Statement) -> str:
+    with engine._engine.connect().execution_options(scrubber_write=False) as connection:
+        explain = f"EXPLAIN QUERY PLAN {statement.text}"
+        rows = connection.exec_driver_sql(explain, statement.parameters)
+        return "; ".join(row.detail for row in rows)
 
 
 def test_live_rows_are_found_past_no_tombstone(old_cloud: OldCloud) -> None:
