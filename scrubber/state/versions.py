@@ -82,6 +82,8 @@ def _alone(connection: Connection) -> Iterator[None]:
             raise errors.StateUnavailable("another process has long been changing its tables")
         try:
             yield
+            # Whoever has the lock next must see the version, not wait for its row.
+            connection.exec_driver_sql("COMMIT")
         finally:
             connection.execute(select(func.release_lock(name)))
     else:

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,10 @@ from typing import Self, TypeVar
 LOCALHOST = "127.0.0.1"
 
 T = TypeVar("T")
+
+#: Below the kernel's own (net.ipv4.ip_local_port_range); whatever seeds are set, by real chance.
+_PORTS = (14_000, 32_000)
+_CHANCE = random.SystemRandom()
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -30,11 +35,16 @@ class TimedOut(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port of 127.0.0.1 on which nobody listens now.
+
+    None of those that the kernel gives away by itself: until our server has it, a client's
+    connection could have taken it, or another test's server.
+    """
+    while True:
+        port = _CHANCE.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOCALHOST, port))
+            return port
 
 
 def accepts_connections(port: int) -> bool:
