@@ -135,16 +135,3 @@ def chosen(selection: Selection) -> list[ColumnElement[bool]]:
     if selection.owners:
         rules.append(images.owner.in_(selection.owners))
     return rules
-
-
-def with_image(rule: ColumnElement[bool]) -> Any:
-    """Locations that follow the rule, with the state of their images."""
-    return (
-        select(
-            *LOCATIONS.c,
-            images.status.label("image_status"),
-            images.deleted.label("image_deleted"),
-        )
-        .join(IMAGES, images.id == locations.image_id)
-        .where(rule)
-    )

@@ -223,7 +223,7 @@ class Crew:
         self._stop = stop
         self._changed = changed
         self._present: CrewRun | None = None
-        self._past = Load(0, 0)
+        self._past_audit_lost = 0
         self._past_figures: dict[str, Figures] = {}
         self.members = [
             Member(number, _command(argv, number, size), self._heard)
@@ -294,8 +294,7 @@ class Crew:
             self._past_figures[store] = Figures.of_all(
                 [self._past_figures.get(store, Figures(limit=0.0)), counted]
             )
-        lost = self._past.audit_lost + member.last.audit_lost
-        self._past = Load(0, 0, audit_lost=lost)
+        self._past_audit_lost += member.last.audit_lost
         member.last = Alive(0, 0, 0, {})
 
     def figures(self, store: str) -> Figures:
@@ -311,7 +310,7 @@ class Crew:
         return Load(
             slots=sum(at.slots for at in said),
             busy=sum(at.slots_busy for at in said),
-            audit_lost=self._past.audit_lost + sum(at.audit_lost for at in said),
+            audit_lost=self._past_audit_lost + sum(at.audit_lost for at in said),
             workers=len(self.members),
             workers_up=sum(at.state in (State.IDLE, State.RUNNING) for at in self.members),
             worker_deaths=sum(member.deaths for member in self.members),
