@@ -21,7 +21,15 @@ from typing import Any
 
 from lab import Unavailable
 from lab.databases import PROGRAM_DIRECTORIES, find_program
-from lab.processes import LOCALHOST, Child, Service, accepts_connections, free_port, wait_until
+from lab.processes import (
+    LOCALHOST,
+    Child,
+    Service,
+    accepts_connections,
+    free_port,
+    is_stopped,
+    wait_until,
+)
 from lab.scratch import ScratchDirectory
 
 # Distributions build Ceph's Python modules for their own interpreter only, and they are not on
@@ -152,13 +160,16 @@ class Ceph(Service):
     @contextmanager
     def frozen(self, *daemons: str) -> Iterator[None]:
         """Some of ``mon`` and ``osd`` say nothing any more, though they accept connections."""
-        for name in daemons:
-            self._children[name].send(signal.SIGSTOP)
+        children = [self._children[name] for name in daemons]
         try:
+            for child in children:
+                child.send(signal.SIGSTOP)
+            # Threads stop one by one, and librbd waits for the end of what one of them took up.
+            wait_until(lambda: all(is_stopped(child.pid) for child in children), what="silence")
             yield
         finally:
-            for name in daemons:
-                self._children[name].send(signal.SIGCONT)
+            for child in children:
+                child.send(signal.SIGCONT)
 
     @contextmanager
     def full(self) -> Iterator[None]:
