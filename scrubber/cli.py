@@ -108,19 +108,19 @@ def _check_combination(conf: cfg.ConfigOpts) -> None:
     daemon = conf.daemon and config.on_command_line(conf, "daemon")
     if conf.restore and daemon:
         raise errors.ConfigError(_RESTORE_AND_DAEMON)
-    if conf.dry_run and daemon:
+    if conf.cli_dry_run and daemon:
         raise errors.ConfigError("--dry-run and --daemon should not be set together")
-    if conf.dry_run and conf.restore:
+    if conf.cli_dry_run and conf.restore:
         raise errors.ConfigError("--dry-run and --restore should not be set together")
 
 
 def _is_daemon(conf: cfg.ConfigOpts) -> bool:
-    return bool(conf.daemon and not conf.dry_run and not conf.restore)
+    return bool(conf.daemon and not conf.cli_dry_run and not conf.restore)
 
 
 def _workers(conf: cfg.ConfigOpts) -> int:
     """Looking and restoring are done here."""
-    return 1 if conf.dry_run or conf.restore else config.workers(conf)
+    return 1 if conf.cli_dry_run or conf.restore else config.workers(conf)
 
 
 def _main(process: Process, audit: AuditTrail) -> int:
@@ -163,7 +163,7 @@ def _main(process: Process, audit: AuditTrail) -> int:
 
 def _once(process: Process) -> int:
     conf = process.conf
-    if not conf.dry_run:
+    if not conf.cli_dry_run:
         process.steer(doing=lambda: {"state": "running"} | process.workers(), run_now=lambda: None)
     run = process.new_run("once")
     report = run.report
@@ -260,7 +260,7 @@ def _restore(process: Process, image: str) -> int:
         return _unmark(process, image)
     source = process.source = open_for_restore(conf, process.stop)
     restorer = Restorer(source, process.stores, ours.claim_lease, ours.call_timeout)
-    restored = restorer.restore(image, wait=conf.wait, force=conf.force)
+    restored = restorer.restore(image, wait=conf.cli_wait, force=conf.cli_force)
     for warning in restored.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     if conf.format == "json":

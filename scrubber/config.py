@@ -247,14 +247,8 @@ def reload(
 
 
 def workers(conf: cfg.ConfigOpts) -> int:
-    """How many processes are to scrub.
-
-    Only the command line has the option outside of our section: in the files of Glance's API a
-    ``workers`` of section [DEFAULT] means the API's own.
-    """
-    wanted: int = conf[PROJECT].workers
-    if on_command_line(conf, "workers"):
-        wanted = conf.workers
+    """How many processes are to scrub."""
+    wanted: int = conf[PROJECT].workers if conf.cli_workers is None else conf.cli_workers
     return wanted or len(os.sched_getaffinity(0))
 
 

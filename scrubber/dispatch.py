@@ -1,7 +1,7 @@
 """Sends claimed locations to their stores: one batch, one slot, one store call.
 
-Work waits in its store's queue, never in a slot.  Of one image only one location is on
-its way at a time.
+Work waits in its store's queue, never in a slot, and its rows are looked at before a slot is
+free for it.  Of one image only one location is on its way at a time.
 """
 
 import logging
@@ -39,7 +39,9 @@ LOG = logging.getLogger(__name__)
 #: After so many seconds a batch starts no further delete: the rest is queued once more.
 CALL_SECONDS = 1.0
 
-#: So long after the last look at its rows a batch may begin.
+#: So long after the last look at its rows a batch may get its slot; and so long a call that is
+#: slow to begin may take until its first delete.
+LOOK_SECONDS = 0.5
 FIRST_SECONDS = 10.0
 
 
@@ -104,8 +106,8 @@ class Dispatcher:
         return sum(len(store.queue) for store in self._stores)
 
     @property
-    def _in_flight(self) -> int:
-        return sum(len(store.in_flight) for store in self._stores)
+    def _under_way(self) -> int:
+        return sum(store.under_way for store in self._stores)
 
     def push(self, job: Job) -> None:
         """Queue the job's next piece."""
@@ -117,9 +119,8 @@ class Dispatcher:
         self._followers[piece.identity] = []
         if piece.store not in self._stores:
             self._stores.append(piece.store)
-        piece.store.queue.push(job.candidate.image.owner, (job, piece))
-        if self._slots.free:
-            self._slots.changed.ring()
+        piece.store.push(job, piece)
+        self._slots.changed.ring()
 
     def wait_for_room(self, page_size: int, lease: float, only: frozenset[str] | None) -> None:
         """Until there is too little work, or the run is to stop.
@@ -152,7 +153,7 @@ class Dispatcher:
         while True:
             # At once, not after what is in flight: that may hang.
             self._give_back()
-            if not self._in_flight and not self._queued:
+            if not self._under_way and not self._queued:
                 break
             self._slots.changed.wait()
         if self._failure:
@@ -180,8 +181,9 @@ class Dispatcher:
             try:
                 self._give_back()
                 self._slots.lend(self._stalled())
-                while self._slots.free and not self.ending and (store := self._next_store()):
-                    self._slots.spawn(self._send, store, store.next_batch(self._slots.size))
+                while self._slots.free and (store := self._next(StoreState.can_send)):
+                    self._slots.spawn(self._send, store, store.next_call())
+                self._look_ahead()
             except Exception as defect:
                 self.abort(defect)
             self._slots.changed.wait(self._next_moment())
@@ -195,6 +197,8 @@ class Dispatcher:
         for state in list(self._stores):
             state.heed()
         gave_back = False
+        for unwanted in filter(self._is_unwanted, self._stores):
+            unwanted.call_off()
         while store := next(filter(self._holds_unwanted, self._stores), None):
             verdict = LOST if self.ending else Verdict(Outcome.WAITING, store.stopped or "")
             self._conclude(*store.queue.pop(), verdict)
@@ -204,18 +208,22 @@ class Dispatcher:
             self._slots.changed.ring()  # who waits for room may have looked before
 
     def _holds_unwanted(self, store: StoreState) -> bool:
-        return bool(store.queue) and (self.ending or store.stopped is not None)
+        return bool(store.queue) and self._is_unwanted(store)
 
-    def _next_store(self) -> StoreState | None:
+    def _is_unwanted(self, store: StoreState) -> bool:
+        return self.ending or store.stopped is not None
+
+    def _next(self, wanted: Callable[[StoreState], bool]) -> StoreState | None:
         """The one with the fewest calls under way: a slow store leaves the others their share."""
-        now = time.monotonic()
-        ready = [store for store in self._stores if store.ready_in(now) == 0]
-        if not ready:
-            return None
-        store = min(ready, key=lambda store: len(store.in_flight))
-        self._stores.remove(store)
-        self._stores.append(store)
+        stores = filter(wanted, self._stores)
+        store = min(stores, key=lambda store: len(store.in_flight), default=None)
+        if store is not None:
+            self._stores.remove(store)
+            self._stores.append(store)
         return store
+
+    def _may_look(self, store: StoreState) -> bool:
+        return store.ready_in(time.monotonic(), self._slots) == 0
 
     def _stalled(self) -> int:
         now = time.monotonic()
@@ -224,8 +232,8 @@ class Dispatcher:
     def _next_moment(self) -> float | None:
         """Seconds until something is to be done though nothing has changed."""
         now = time.monotonic()
-        sends = self._slots.free and not self.ending
-        waits = [store.ready_in(now) for store in self._stores] if sends else []
+        stores = () if self.ending else self._stores
+        waits = [store.ready_in(now, self._slots) for store in stores]
         stalls = [
             batch.sent_at + STALL_SECONDS - now
             for store in self._stores
@@ -234,9 +242,33 @@ class Dispatcher:
         moments = [at for at in waits if at is not None] + [at for at in stalls if at > 0]
         return min(moments, default=None)
 
-    def _send(self, store: StoreState, batch: Batch) -> None:
+    def _look_ahead(self) -> None:
+        while not self.ending and (store := self._next(self._may_look)):
+            pool.Task(self._look, store, store.next_batch(self._slots.size))
+
+    def _look(self, store: StoreState, batch: Batch) -> None:
+        hindrances: Sequence[Verdict | None] = [LOST] * len(batch.entries)
         try:
-            verdicts = self._carry_out(store, batch.entries)
+            hindrances = self._hindrances(store, batch)
+        except Exception as defect:
+            self.abort(defect)
+        finally:
+            store.looked(batch, hindrances)
+            self._slots.changed.ring()
+
+    def _send(self, first: StoreState, batch: Batch) -> None:
+        """In a slot, which is kept as long as something is ready for it."""
+        store: StoreState | None = first
+        while store is not None:
+            self._send_one(store, batch)
+            store = None if self._slots.is_too_full else self._next(StoreState.can_send)
+            if store is not None:
+                batch = store.next_call()
+                self._slots.changed.ring()
+
+    def _send_one(self, store: StoreState, batch: Batch) -> None:
+        try:
+            verdicts = self._carry_out(store, batch)
             try:
                 for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
                     self._conclude(job, piece, verdict)
@@ -250,25 +282,33 @@ class Dispatcher:
 
     # One batch ------------------------------------------------------------------------
 
-    def _carry_out(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> list[Verdict]:
+    def _hindrances(self, store: StoreState, batch: Batch) -> Sequence[Verdict | None]:
+        """What stands against each piece, as far as its rows and references tell."""
+        number = len(batch.entries)
         if store.stopped is not None:
-            return [Verdict(Outcome.WAITING, store.stopped)] * len(batch)
+            return [Verdict(Outcome.WAITING, store.stopped)] * number
         try:
-            hindrances = self._last_look.hindrances(store, batch)
+            return self._last_look.hindrances(store, batch.entries)
         except errors.SourceUnavailable as error:
-            return [Verdict(Outcome.WAITING, str(error))] * len(batch)
+            return [Verdict(Outcome.WAITING, str(error))] * number
         except errors.ScrubberError as error:
             self.abort(error)
-            return [LOST] * len(batch)
+            return [LOST] * number
+
+    def _carry_out(self, store: StoreState, batch: Batch) -> list[Verdict]:
+        if time.monotonic() > batch.looked_at + LOOK_SECONDS:
+            # It has waited for a slot for longer than what was seen then may be believed.
+            batch.hindrances, batch.looked_at = self._hindrances(store, batch), time.monotonic()
         if self.ending:
-            return [LOST] * len(batch)
-        allowed = [
-            entry for entry, hindrance in zip(batch, hindrances, strict=True) if hindrance is None
-        ]
+            return [LOST] * len(batch.entries)
+        if store.stopped is not None:
+            return [Verdict(Outcome.WAITING, store.stopped)] * len(batch.entries)
+        decided = list(zip(batch.entries, batch.hindrances, strict=True))
+        allowed = [entry for entry, hindrance in decided if hindrance is None]
         answers = iter(self._delete(store, allowed))
         return [
             hindrance or self._judge.answer(store, job, piece, next(answers))
-            for (job, piece), hindrance in zip(batch, hindrances, strict=True)
+            for (job, piece), hindrance in decided
         ]
 
     def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
@@ -363,7 +403,7 @@ class Dispatcher:
     def _conclude(self, job: Job, piece: Piece, verdict: Verdict) -> None:
         """Settle a piece and those that follow it, and queue what their images still have."""
         if verdict is NOT_SENT and not self.ending:
-            piece.store.queue.push(job.candidate.image.owner, (job, piece))
+            piece.store.push(job, piece)
             return
         followers = self._followers.pop(piece.identity)
         self._advance(job, piece, verdict)

@@ -11,6 +11,11 @@ from scrubber.planning import safety
 from scrubber.sources.base import Source
 from scrubber.work import LOST, Job, Piece, StoreState, Verdict
 
+#: A look takes at most this part of the time until the next one begins, as long as that makes no
+#: more than so many seconds: the more batches share it, the less it costs for each.
+PART_OF_TIME = 0.25
+REST_SECONDS = 0.04
+
 Entry = tuple[Job, Piece]
 
 
@@ -72,6 +77,7 @@ class LastLook:
         self._send_within = send_within
         self._call_timeout = call_timeout
         self._next = _Round()
+        self._rests_until = 0.0
         self._one_at_a_time = pool.Lock()
 
     def hindrances(self, store: StoreState, batch: list[Entry]) -> list[Verdict | None]:
@@ -121,11 +127,17 @@ class LastLook:
         mine.entries += batch
         with self._one_at_a_time:
             if mine.facts is None and mine.failure is None:
+                if (rest := self._rests_until - time.monotonic()) > 0:
+                    pool.sleep(rest)
+                begun = time.monotonic()
                 self._next = _Round()  # who comes from now on may have come too late for this one
                 try:
                     mine.facts = self._look(mine.entries)
                 except Exception as failure:
                     mine.failure = failure
+                ended = time.monotonic()
+                others = (ended - begun) * (1 / PART_OF_TIME - 1)
+                self._rests_until = ended + min(REST_SECONDS, others)
         return mine.outcome()
 
     def _look(self, entries: list[Entry]) -> _Facts:

@@ -65,6 +65,8 @@ UPSTREAM_OPTS = [
     ),
 ]
 
+# What no file is to say has another name inside: a section of the file, a store's say, would hide
+# an option of its name.
 CLI_OPTS = [
     cfg.BoolOpt(
         "daemon",
@@ -79,6 +81,7 @@ CLI_OPTS = [
     ),
     cfg.BoolOpt(
         "dry-run",
+        dest="cli_dry_run",
         default=False,
         help="Show what a run would delete and what not, and why; write and delete nothing.",
     ),
@@ -90,16 +93,36 @@ CLI_OPTS = [
     ),
     cfg.IntOpt(
         "workers",
+        dest="cli_workers",
         min=0,
         max=MOST_WORKERS,
         metavar="N",
         help="Processes that scrub, 0 for one per core; in place of workers in section [scrubber].",
     ),
-    cfg.MultiStrOpt("image", default=[], metavar="ID", help="Only this image (may be repeated)."),
-    cfg.MultiStrOpt("store", default=[], metavar="S", help="Only this store (may be repeated)."),
-    cfg.MultiStrOpt("owner", default=[], metavar="P", help="Only this project (may be repeated)."),
+    cfg.MultiStrOpt(
+        "image",
+        dest="cli_images",
+        default=[],
+        metavar="ID",
+        help="Only this image (may be repeated).",
+    ),
+    cfg.MultiStrOpt(
+        "store",
+        dest="cli_stores",
+        default=[],
+        metavar="S",
+        help="Only this store (may be repeated).",
+    ),
+    cfg.MultiStrOpt(
+        "owner",
+        dest="cli_owners",
+        default=[],
+        metavar="P",
+        help="Only this project (may be repeated).",
+    ),
     cfg.MultiStrOpt(
         "accept-missing",
+        dest="cli_accept_missing",
         default=[],
         metavar="STORE",
         help="Believe this store when it says that bytes are gone, though nothing there proves "
@@ -107,6 +130,7 @@ CLI_OPTS = [
     ),
     cfg.IntOpt(
         "wait",
+        dest="cli_wait",
         default=0,
         min=0,
         metavar="SECONDS",
@@ -114,6 +138,7 @@ CLI_OPTS = [
     ),
     cfg.BoolOpt(
         "force",
+        dest="cli_force",
         default=False,
         help="With --restore: also when a scrubber took the image and was not heard of since; be "
         "sure that it is dead, or it may still delete bytes.",

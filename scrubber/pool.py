@@ -254,6 +254,11 @@ class Pool:
         """Slots that can be taken now; after a shrink old tasks may still hold more."""
         return max(0, self._size + self._lent - self.running)
 
+    @property
+    def is_too_full(self) -> bool:
+        """Whether more tasks run than it has slots by now: after a shrink."""
+        return self.running > self._size + self._lent
+
     def resize(self, size: int) -> None:
         self._size = size
         self._pool.resize(size + self._lent)

@@ -111,10 +111,10 @@ class Process:
         self._check_store_names()
 
     def _check_store_names(self) -> None:
-        for option in ("store", "accept_missing"):
-            for name in self.conf[option]:
+        named = {"store": self.conf.cli_stores, "accept-missing": self.conf.cli_accept_missing}
+        for flag, names in named.items():
+            for name in names:
                 if not self.stores.knows(name):
-                    flag = option.replace("_", "-")
                     raise errors.ConfigError(
                         f"--{flag} {name}: no such store; configured are "
                         f"{', '.join(self.stores.names)}"
@@ -125,10 +125,10 @@ class Process:
 
         :raises ScrubberError: one that is needed cannot be used.
         """
-        self.source = open_source(self.conf, self.stop, rehearsal=self.conf.dry_run)
-        self.state = open_state(self.conf, self.stop, create=not self.conf.dry_run)
+        self.source = open_source(self.conf, self.stop, rehearsal=self.conf.cli_dry_run)
+        self.state = open_state(self.conf, self.stop, create=not self.conf.cli_dry_run)
         self._ledger = ReopeningLedger(self.state, SqlLedger)
-        if self.conf[GLANCE_SECTION].purge_cache and not self.conf.dry_run:
+        if self.conf[GLANCE_SECTION].purge_cache and not self.conf.cli_dry_run:
             from scrubber.glance.caches import open_caches  # its libraries take long to import
 
             self._caches = open_caches(self.conf)
@@ -189,7 +189,7 @@ class Process:
 
     def new_run(self, trigger: str) -> Execution:
         """A run that has not begun."""
-        report = Report(utcnow, rehearsal=self.conf.dry_run, trigger=trigger)
+        report = Report(utcnow, rehearsal=self.conf.cli_dry_run, trigger=trigger)
         return self.crew.new_run(report) if self.crew is not None else self._new_run(report)
 
     def new_part(self, run: str, trigger: str, first: bool) -> Run:
@@ -210,11 +210,11 @@ class Process:
             report,
             settings=lambda: self._settings,
             selection=Selection(
-                images=frozenset(conf.image),
-                stores=frozenset(conf.store),
-                owners=frozenset(conf.owner),
+                images=frozenset(conf.cli_images),
+                stores=frozenset(conf.cli_stores),
+                owners=frozenset(conf.cli_owners),
             ),
-            accept_missing=frozenset(conf.accept_missing),
+            accept_missing=frozenset(conf.cli_accept_missing),
             healths=self.healths,
             ledger=self._ledger,
             orders=self.orders,

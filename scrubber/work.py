@@ -114,10 +114,17 @@ class RootState:
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """What one call takes, and since when it is under way."""
+    """What one call takes.
+
+    :ivar hindrances: what stands against each piece, None where nothing does.
+    :ivar looked_at: when the look at its rows was over that told them.
+    :ivar sent_at: since when it has a slot.
+    """
 
     entries: list[tuple[Job, Piece]]
-    sent_at: float = field(default_factory=time.monotonic)
+    hindrances: Sequence[Verdict | None] = ()
+    looked_at: float = 0.0
+    sent_at: float = 0.0
 
 
 class StoreState:
@@ -126,6 +133,10 @@ class StoreState:
     :param health: what is known of it from earlier runs.
     :param accepted: whether an operator vouches for it.
     :param why_paused: asked whether an operator has paused it, and what to say of that.
+    :ivar queue: what no call has taken yet.
+    :ivar looking: batches whose rows are looked at.
+    :ivar ready: batches that only wait for a slot, oldest first.
+    :ivar in_flight: batches that have one.
     :ivar errors: answers of its deletes by the kind of error.
     """
 
@@ -140,6 +151,8 @@ class StoreState:
         self.name = driver.store
         self.health = health
         self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
+        self.looking: set[Batch] = set()
+        self.ready: deque[Batch] = deque()
         self.in_flight: set[Batch] = set()
         self.pace = Pace(driver.abilities.seconds)
         self.roots: defaultdict[str, RootState] = defaultdict(RootState)
@@ -157,25 +170,65 @@ class StoreState:
 
     # Its calls ------------------------------------------------------------------------
 
-    def ready_in(self, now: float) -> float | None:
-        """Seconds until another call may be made; None while there is no work or connection."""
-        if self.stopped or not self.queue or len(self.in_flight) >= self._most_calls:
+    @property
+    def under_way(self) -> int:
+        """Batches that were taken from the queue and are not settled yet."""
+        return len(self.looking) + len(self.ready) + len(self.in_flight)
+
+    def push(self, job: Job, piece: Piece) -> None:
+        """Queue it."""
+        self.queue.push(job.candidate.image.owner, (job, piece))
+
+    def can_send(self) -> bool:
+        """Whether a batch is ready, and a connection free for it."""
+        return bool(self.ready) and len(self.in_flight) < self._most_calls
+
+    def ready_in(self, now: float, slots: pool.Pool) -> float | None:
+        """Seconds until another batch may be taken; None while there is no work or no room."""
+        if self.stopped or not self.queue or self.under_way >= self._most_under_way(slots):
             return None
         return max(0.0, self.health.limit.ready_at - now)
 
-    def next_batch(self, slots: int) -> Batch:
-        """What the next call takes; it counts as sent.
+    def _most_under_way(self, slots: pool.Pool) -> int:
+        """Batches, those included that wait for a slot, looked at.
 
-        :param slots: how many calls there may be at once in all stores.
+        As many are ahead as there are calls: no slot waits for a look at rows, unless that
+        takes longer than a call.
         """
+        if not self._has_answered or self.health.limit.allowed is not None:
+            # It may hang; or each call is paced, and is not to wait once its moment has come.
+            return min(self._most_calls, len(self.in_flight) + slots.free)
+        return 2 * min(slots.size, self._most_calls)
+
+    def next_batch(self, slots: int) -> Batch:
+        """What the next call takes; its rows are to be looked at."""
         share = ceil(len(self.queue) / min(slots, self.driver.connections))
         most = LOOKED_AT if self._looks_first else self.driver.abilities.batch
         size = self.pace.batch_size(most, max(share, self.driver.abilities.at_least))
         size = self.health.limit.batch_size(min(size, len(self.queue)))
         batch = Batch([self.queue.pop() for _ in range(size)])
         self.health.sent(size)
+        self.looking.add(batch)
+        return batch
+
+    def looked(self, batch: Batch, hindrances: Sequence[Verdict | None]) -> None:
+        """It waits for a slot from now on."""
+        batch.hindrances, batch.looked_at = hindrances, time.monotonic()
+        self.looking.discard(batch)
+        self.ready.append(batch)
+
+    def next_call(self) -> Batch:
+        """The batch that gets a slot now."""
+        batch = self.ready.popleft()
+        batch.sent_at = time.monotonic()
         self.in_flight.add(batch)
         return batch
+
+    def call_off(self) -> None:
+        """Queue again what waits for a slot: nothing of it is to be sent now."""
+        while self.ready:
+            for job, piece in self.ready.popleft().entries:
+                self.push(job, piece)
 
     def is_held_up(self, now: float) -> bool:
         """Whether it goes on at no pace of its own: limited, or all its calls take for ever."""
@@ -213,6 +266,8 @@ class StoreState:
             self._stop(reason)
         elif throttled and self._is_out_of_patience(now):
             self.leave(_RESTS)
+        elif throttled:
+            self.call_off()  # from now on each call has its moment
 
     def _is_out_of_patience(self, now: float) -> bool:
         waited = 0.0 if self._throttled_since is None else now - self._throttled_since

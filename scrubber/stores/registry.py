@@ -231,6 +231,11 @@ def _declared(
     for store, (kind, name) in _configured(conf).items():
         if kind in EXTERNAL:
             continue
+        if name in conf and not isinstance(conf[name], cfg.ConfigOpts.GroupAttr):
+            raise errors.ConfigError(
+                f"no store can be named {store}: option {name} in section [DEFAULT] would not be "
+                "found any more"
+            )
         driver = _driver_class(kind)
         options = [*(driver.options() if driver else []), *base.COMMON_OPTS]
         conf.register_opts(options, group=name)

@@ -132,10 +132,10 @@ def test_a_file_option_without_a_file_is_a_wrong_command_line() -> None:
 
 
 REPEATED = [
-    ("image", "image"),
-    ("store", "store"),
-    ("owner", "owner"),
-    ("accept-missing", "accept_missing"),
+    ("image", "cli_images"),
+    ("store", "cli_stores"),
+    ("owner", "cli_owners"),
+    ("accept-missing", "cli_accept_missing"),
 ]
 
 

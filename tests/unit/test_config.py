@@ -429,7 +429,7 @@ def test_the_command_line_still_counts_after_a_reload(tmp_path: Path) -> None:
     write(tmp_path, "[DEFAULT]\ndaemon = false\nscrub_time = 3\n")
     config.reload(conf, words, registry.check)
     assert conf.daemon is True
-    assert conf.store == ["fast"]
+    assert conf.cli_stores == ["fast"]
     assert conf.scrub_time == 3
 
 

@@ -1,11 +1,13 @@
 """The last look before a batch is sent: shared by batches, and never older than any of them."""
 
+import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import errors, pool
+from scrubber import dispatch, errors, pool, work
 from scrubber.model import Candidate, Location
 from scrubber.sources.base import Claim
 from unit.scenes import PATIENCE, Scene, finish, outcomes, until
@@ -42,7 +44,8 @@ def test_a_batch_is_not_sent_on_a_look_that_had_begun_before_it_came_up() -> Non
     # By then the rows of the first look are read, and the look is not over.
     scene.source.before["live_since"] = lambda: go_on.wait(PATIENCE)
     task = scene.start()
-    until(lambda: seen and scene.slots.running == 2)
+    until(lambda: seen)
+    pool.sleep()  # both came up at once, and the second one waits by now
     [late] = (image for image in images.values() if seen[0].isdisjoint(scene.numbers(image)))
     [number] = scene.numbers(late)
     scene.glance.change_image(late, status="active", deleted=False, deleted_at=None)
@@ -79,3 +82,115 @@ def test_all_that_share_a_look_learn_that_it_failed(
     else:
         assert outcomes(report) == {outcome: 4}
         assert all(map(scene.is_untouched, images))
+
+
+class Busy:
+    """A store with one slot for its calls, whose second call waits until it is let go.
+
+    The first has answered: so what follows is looked at before there is a slot.
+    """
+
+    def __init__(self) -> None:
+        self.scene = slots_of_one(pool_size=1)
+        self.images = [self.scene.image(name) for name in ("a", "b", "c", "d")]
+        self.looked_at: list[int] = []
+        self.go_on = pool.Flag()
+        self.scene.fast.before_delete = self._wait
+        still_ours = self.scene.source.still_ours
+
+        def look(claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
+            self.looked_at += [location.id for _, _, location in claimed]
+            return still_ours(claimed)
+
+        self.scene.source.still_ours = look  # type: ignore[method-assign]
+
+    def _wait(self, _names: list[str]) -> None:
+        if len(self.scene.fast.sent) == 2:
+            self.go_on.wait(PATIENCE)
+
+    def start(self) -> pool.Task:
+        """Until the next one is looked at, while the second call is under way."""
+        task = self.scene.start()
+        until(lambda: len(self.scene.fast.sent) == 2 and len(self.looked_at) == 3)
+        pool.sleep(0.01)
+        assert len(self.looked_at) == 3, "looked at too far ahead"
+        return task
+
+    @property
+    def next(self) -> str:
+        """The image that waits for the slot."""
+        location = self.looked_at[2]
+        return next(at for at in self.images if self.scene.numbers(at) == [location])
+
+    def restore_next(self) -> None:
+        self.scene.glance.change_image(self.next, status="active", deleted=False, deleted_at=None)
+        self.scene.glance.change_location(self.looked_at[2], status="active", deleted=False)
+
+
+def test_rows_are_looked_at_while_all_slots_are_busy() -> None:
+    busy = Busy()
+    task = busy.start()
+    busy.go_on.set()
+    finish(task)
+    assert all(map(busy.scene.is_finished, busy.images))
+    assert len(busy.looked_at) == len(busy.images), "looked at twice"
+
+
+def test_what_has_waited_long_for_a_slot_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = Busy()
+    task = busy.start()
+    busy.restore_next()
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0.0)
+    busy.go_on.set()
+    finish(task)
+    assert len(busy.scene.fast.objects) == 2, "that of the live image, and the one restored"
+    assert outcomes(busy.scene.report) == {"deleted": 3, "lost": 1}
+
+
+def test_what_waits_for_a_slot_is_given_back_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (dispatch, work):
+        monkeypatch.setattr(module, "STALL_SECONDS", 2 * PATIENCE)  # or it would get another slot
+    busy = Busy()
+    task = busy.start()
+    image = busy.next
+    busy.scene.stop.set()
+    until(lambda: busy.scene.is_untouched(image))
+    assert busy.scene.fast.running == 1, "it did not wait for the slot"
+    busy.go_on.set()
+    finish(task)
+    assert outcomes(busy.scene.report) == {"deleted": 1, "lost": 3}
+
+
+def test_what_waits_for_a_slot_waits_for_its_moment_once_the_store_asks_for_patience() -> None:
+    busy = Busy()
+    store, wait = busy.scene.fast, busy.scene.fast.before_delete
+
+    def wait_and_ask_for_patience(names: list[str]) -> None:
+        wait(names)
+        if len(store.sent) == 2:
+            store.answers[names[0]] = errors.Throttled("slow down", retry_after=0.1)
+            asked_at.append(time.monotonic())
+        elif len(store.sent) == 3:
+            store.answers.clear()
+            asked_at.append(time.monotonic())
+
+    asked_at: list[float] = []
+    store.before_delete = wait_and_ask_for_patience
+    task = busy.start()
+    busy.go_on.set()
+    finish(task)
+    assert asked_at[1] - asked_at[0] >= 0.1
+    assert all(map(busy.scene.is_finished, busy.images))
+
+
+def test_looks_leave_the_source_alone_most_of_the_time() -> None:
+    scene = slots_of_one(pool_size=1)
+    for number in range(20):
+        scene.image(str(number))
+    began: list[float] = []
+    scene.source.before["still_ours"] = lambda: (began.append(time.monotonic()), pool.sleep(0.005))
+    scene.run()
+    apart = [later - earlier for earlier, later in pairwise(began)]
+    assert min(apart) >= 4 * 0.005

@@ -44,6 +44,31 @@ def test_each_backend_gets_the_driver_and_the_section_of_its_own(tmp_path: Path)
     assert not holds(stores, "slow", tmp_path / "other" / "image")
 
 
+@pytest.mark.parametrize("store", ["store", "image", "owner", "wait", "force", "workers"])
+def test_a_store_may_have_the_name_of_a_word_of_the_command_line(
+    tmp_path: Path, store: str
+) -> None:
+    path = tmp_path / "scrubber.conf"
+    path.write_text(
+        f"[DEFAULT]\nenabled_backends = {store}:file\n"
+        f"[{store}]\nfilesystem_store_datadir = {tmp_path}\n"
+    )
+    words = ["--image", "1", "--store", store, "--owner", "2", "--workers", "3", "--wait", "4"]
+    conf = config.load(["--config-file", str(path), *words])
+    assert registry.build(conf).names == [store]
+    assert (conf.cli_images, conf.cli_stores, conf.cli_owners) == (["1"], [store], ["2"])
+    assert (config.workers(conf), conf.cli_wait, conf.cli_force) == (3, 4, False)
+    assert registry.names(conf) == [store]
+
+
+@pytest.mark.parametrize("store", ["debug", "scrub_time", "daemon"])
+def test_a_store_that_hides_an_option_is_refused(tmp_path: Path, store: str) -> None:
+    """Else what a later look at the option finds is the section."""
+    content = f"[DEFAULT]\nenabled_backends = {store}:file\n[{store}]\n"
+    with pytest.raises(errors.ConfigError, match=f"option {store} in section"):
+        build(tmp_path, content)
+
+
 SINGLE = [
     # [glance_store] stores; the stores that are left
     ("stores = file,http", ["file"]),

@@ -72,6 +72,26 @@ def test_a_larger_pool_takes_effect_while_every_slot_is_busy() -> None:
     finish(task)
 
 
+def test_a_smaller_pool_takes_effect_as_soon_as_calls_end() -> None:
+    stores = [FakeDriver(name, batch=1) for name in ("fast", "slow")]
+    scene = Scene(*stores, pool_size=4)
+    for number in range(40):
+        scene.image(f"fast/{number}", f"slow/{number}")
+    running: list[int] = []
+
+    def work_on(_names: list[str]) -> None:
+        if len(running) == 20:
+            scene.slots.resize(1)
+        pool.sleep(0.001)
+        running.append(sum(store.running for store in stores))
+
+    for store in stores:
+        store.before_delete = work_on
+    scene.run()
+    assert max(running) == 4
+    assert set(running[-40:]) == {1}
+
+
 def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_else_wants_them() -> (
     None
 ):
