@@ -15,12 +15,12 @@ from bench.growth import GROWTH
 from bench.measuring import Bench, Effort
 from bench.plots import draw
 from bench.results import Result, Results
-from bench.rows import SPEED, Empty, Row, Workers
+from bench.rows import SPEED, WORKERS, Empty, Row
 from lab import Unavailable
 from lab.databases import Servers
 from lab.glance import create_schema, glance_python
 
-ROWS: tuple[Row, ...] = (*SPEED, Workers(), Empty(), *GROWTH)
+ROWS: tuple[Row, ...] = (*SPEED, *WORKERS, Empty(), *GROWTH)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,7 +270,7 @@ def timed(file: Path, files: Path, images: int) -> dict[str, Any]:
             begun, cpu = now, cpu_seconds(process.pid)
         if left == 0 or process.poll() is not None:
             emptied, cpu = now, cpu_seconds(process.pid) - cpu
-        time.sleep(0.01)
+        time.sleep(0.05)  # to list a directory takes a while of the other core
     output, _ = process.communicate()
     document = json.loads(output)
     return {
@@ -289,6 +289,40 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The same work alone, and beside a store in trouble."""
+
+    alone: dict[str, Any]
+    beside: dict[str, Any]
+
+    @property
+    def speed(self) -> float:
+        """Of that alone."""
+        return seconds_of_work(self.alone) / seconds_of_work(self.beside)
+
+
+def seconds_of_work(run: Mapping[str, Any]) -> float:
+    """From the first delete to the last."""
+    return float(run["emptied"] - run["first_delete"])
+
+
+def say_pairs(pairs: Sequence[Pair], images: int) -> str:
+    def middle(name: str) -> float:
+        return median(pair.beside[name] for pair in pairs)
+
+    speeds = [pair.speed for pair in pairs]
+    cpu = median(pair.beside["cpu"] - pair.alone["cpu"] for pair in pairs)
+    rate = median(images / seconds_of_work(pair.beside) for pair in pairs)
+    last = pairs[-1].beside
+    return (
+        f"{rate:,.0f}/s, {median(speeds):.0%} of alone ({min(speeds):.0%} to {max(speeds):.0%}); "
+        f"{cpu:+.2f} s of CPU; first delete after {middle('first_delete'):.1f} s, empty after "
+        f"{middle('emptied'):.1f} s, run ended after {middle('ended'):.1f} s, "
+        f"exit {last['exit']} {last['why']}"
+    )
+
+
 def say_stuck(images: int, waiting: int, kinds: list[str], repeat: int, call_timeout: int) -> None:
     from lab.databases import MariaDB
     from lab.glance import create_schema
@@ -298,27 +332,21 @@ def say_stuck(images: int, waiting: int, kinds: list[str], repeat: int, call_tim
     try:
         print(
             f"{images:,} files, rows in MariaDB, beside {waiting:,} images in an S3 store in that "
-            f"state; call_timeout {call_timeout}; the best of {repeat}",
+            f"state; call_timeout {call_timeout}; each right after a run alone; medians of "
+            f"{repeat} such pairs",
             flush=True,
         )
         options = {"scrubber": {"call_timeout": call_timeout, "claim_lease": 300}}
-        runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ["none", *kinds]}
+        pairs: dict[str, list[Pair]] = {kind: [] for kind in kinds}
         # In turns: what else this machine does should meet all of them.
         for _ in range(repeat):
-            for kind, of_kind in runs.items():
-                of_kind.append(measure(server, kind, images, waiting, options))
-        alone = alone_cpu = 0.0
-        for kind, of_kind in runs.items():
-            best = min(of_kind, key=lambda run: run["emptied"] - run["first_delete"])
-            work, cpu = best["emptied"] - best["first_delete"], min(at["cpu"] for at in of_kind)
-            alone, alone_cpu = alone or work, alone_cpu or cpu
-            print(
-                f"  {kind}: {images / work:,.0f}/s, {alone / work:.0%} of alone; "
-                f"{cpu / images * 1e6:.0f} us of CPU each, {cpu / alone_cpu:.0%}; first delete "
-                f"after {best['first_delete']:.1f} s, empty after {best['emptied']:.1f} s, run "
-                f"ended after {best['ended']:.1f} s, exit {best['exit']} {best['why']}",
-                flush=True,
-            )
+            for kind, of_kind in pairs.items():
+                alone, beside = (
+                    measure(server, at, images, waiting, options) for at in ("none", kind)
+                )
+                of_kind.append(Pair(alone, beside))
+        for kind, of_kind in pairs.items():
+            print(f"  {kind}: {say_pairs(of_kind, images)}", flush=True)
     finally:
         server.stop()
 

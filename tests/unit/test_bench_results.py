@@ -23,7 +23,7 @@ from bench.results import (
     save,
     short,
 )
-from bench.rows import SPEED, Empty, Speed, Workers
+from bench.rows import SPEED, WORKERS, Empty, Speed
 
 FILE = next(row for row in SPEED if row.key == "file-mariadb")
 SLOW = next(row for row in SPEED if row.key == "slow-64")
@@ -146,7 +146,7 @@ def test_the_limit_of_a_slow_store_is_its_pool_by_its_latency() -> None:
 
 def test_two_workers_are_compared_with_one() -> None:
     one, two = measured(seconds=10), measured(seconds=5.5, workers=2)
-    (figure,) = Workers().figures([one, two])
+    (figure,) = WORKERS[0].figures([one, two])
     assert (figure.said, figure.judged) == ("1.82 x", "≥ 1.7 x: met")
 
 
