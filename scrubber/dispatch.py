@@ -181,7 +181,7 @@ class Dispatcher:
             try:
                 self._give_back()
                 self._slots.lend(self._stalled())
-                while self._slots.free and (store := self._next(StoreState.can_send)):
+                while self._slots.free and (store := self._next_to_send()):
                     self._slots.spawn(self._send, store, store.next_call())
                 self._look_ahead()
             except Exception as defect:
@@ -213,17 +213,25 @@ class Dispatcher:
     def _is_unwanted(self, store: StoreState) -> bool:
         return self.ending or store.stopped is not None
 
-    def _next(self, wanted: Callable[[StoreState], bool]) -> StoreState | None:
-        """The one with the fewest calls under way: a slow store leaves the others their share."""
-        stores = filter(wanted, self._stores)
-        store = min(stores, key=lambda store: len(store.in_flight), default=None)
+    def _next_to_send(self) -> StoreState | None:
+        """None also if the slot is better kept for a moment, for who has fewer calls under way."""
+        now = time.monotonic()
+        store = _with_fewest_calls(
+            at for at in self._stores if at.can_send or at.can_send_soon(now)
+        )
+        return self._taken(store) if store is not None and store.can_send else None
+
+    def _next_to_look(self) -> StoreState | None:
+        now = time.monotonic()
+        ready = (at for at in self._stores if at.ready_in(now, self._slots) == 0)
+        return self._taken(_with_fewest_calls(ready))
+
+    def _taken(self, store: StoreState | None) -> StoreState | None:
+        """It is the last one to be chosen once more, of those that have as many calls."""
         if store is not None:
             self._stores.remove(store)
             self._stores.append(store)
         return store
-
-    def _may_look(self, store: StoreState) -> bool:
-        return store.ready_in(time.monotonic(), self._slots) == 0
 
     def _stalled(self) -> int:
         now = time.monotonic()
@@ -243,7 +251,7 @@ class Dispatcher:
         return min(moments, default=None)
 
     def _look_ahead(self) -> None:
-        while not self.ending and (store := self._next(self._may_look)):
+        while not self.ending and (store := self._next_to_look()):
             pool.Task(self._look, store, store.next_batch(self._slots.size))
 
     def _look(self, store: StoreState, batch: Batch) -> None:
@@ -261,7 +269,7 @@ class Dispatcher:
         store: StoreState | None = first
         while store is not None:
             self._send_one(store, batch)
-            store = None if self._slots.is_too_full else self._next(StoreState.can_send)
+            store = None if self._slots.is_too_full else self._next_to_send()
             if store is not None:
                 batch = store.next_call()
                 self._slots.changed.ring()
@@ -428,3 +436,8 @@ class Dispatcher:
             self._advance(job, job.todo[0], Verdict(Outcome.SHARED))
         elif job.todo:
             self.push(job)
+
+
+def _with_fewest_calls(stores: Iterable[StoreState]) -> StoreState | None:
+    """A slow store leaves the others their share."""
+    return min(stores, key=lambda store: len(store.in_flight), default=None)

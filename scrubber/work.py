@@ -26,6 +26,9 @@ LOG = logging.getLogger(__name__)
 #: So many objects are looked at in one go before they are deleted.
 LOOKED_AT = 8
 
+#: A look at rows that takes longer keeps no slot for its store.
+MOMENT_SECONDS = 0.5
+
 #: A call that takes longer lends its slot to other stores.
 STALL_SECONDS = 2.0
 
@@ -116,12 +119,14 @@ class RootState:
 class Batch:
     """What one call takes.
 
+    :ivar taken_at: when it was taken from the queue, to be looked at.
     :ivar hindrances: what stands against each piece, None where nothing does.
     :ivar looked_at: when the look at its rows was over that told them.
     :ivar sent_at: since when it has a slot.
     """
 
     entries: list[tuple[Job, Piece]]
+    taken_at: float = field(default_factory=time.monotonic)
     hindrances: Sequence[Verdict | None] = ()
     looked_at: float = 0.0
     sent_at: float = 0.0
@@ -179,9 +184,16 @@ class StoreState:
         """Queue it."""
         self.queue.push(job.candidate.image.owner, (job, piece))
 
+    @property
     def can_send(self) -> bool:
         """Whether a batch is ready, and a connection free for it."""
         return bool(self.ready) and len(self.in_flight) < self._most_calls
+
+    def can_send_soon(self, now: float) -> bool:
+        """Whether that will be so in a moment, at the latest."""
+        if len(self.in_flight) >= self._most_calls:
+            return False
+        return any(now < batch.taken_at + MOMENT_SECONDS for batch in self.looking)
 
     def ready_in(self, now: float, slots: pool.Pool) -> float | None:
         """Seconds until another batch may be taken; None while there is no work or no room."""

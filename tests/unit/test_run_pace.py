@@ -295,7 +295,11 @@ def test_calls_that_hang_in_every_slot_hold_up_no_other_store(
     assert scene.slots.free == 2
 
 
-def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots() -> None:
+@pytest.mark.parametrize("look_seconds", [0, 0.005])
+def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots(
+    look_seconds: float,
+) -> None:
+    """Also while their rows are looked at."""
     scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=4)
     for number in range(20):
         scene.image(f"{number}")
@@ -303,6 +307,7 @@ def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots() -> N
     most: list[int] = []
     scene.stores["slow"].before_delete = lambda _names: pool.sleep(0.02)
     scene.fast.before_delete = lambda _names: most.append(scene.stores["slow"].running)
+    scene.source.before["still_ours"] = lambda: pool.sleep(look_seconds)
     scene.run()
     assert len(most) == 20
     assert max(most) <= 2
