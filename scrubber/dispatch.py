@@ -45,6 +45,10 @@ LOOK_SECONDS = 0.5
 FIRST_SECONDS = 10.0
 
 
+#: What others need may be what follows: an image was live at the look, and has been deleted since.
+_NOTHING_DELETED = frozenset({Outcome.LOST, Outcome.SHARED})
+
+
 @dataclass(frozen=True, slots=True)
 class _Timed:
     answers: Answers
@@ -416,8 +420,8 @@ class Dispatcher:
         followers = self._followers.pop(piece.identity)
         self._advance(job, piece, verdict)
         for follower, same in followers:
-            if verdict.outcome is Outcome.LOST and not self.ending:
-                self.push(follower)  # nothing was deleted: now it is its turn
+            if verdict.outcome in _NOTHING_DELETED and not self.ending:
+                self.push(follower)  # now it is its turn
             elif verdict is HELD:
                 same.store.roots[same.root].missing.append((follower, same))
                 self._advance(follower, same, HELD)

@@ -1,5 +1,6 @@
 """``--restore``: give a deleted image back whole, while Glance and daemons run."""
 
+import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Restorer:
                 back=[copy.location for copy in attempt.kept],
                 leave=[copy.location for copy in attempt.lost],
                 same=attempt.is_same,
+                since=attempt.begun_at,
                 lease=self._lease,
                 force=force,
             )
@@ -93,8 +95,9 @@ class Restorer:
             pool.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
     def _prepare(self, image_id: str, force: bool) -> "_Attempt":
+        now = self._source.now()
         image, rows = self._image(image_id)
-        if reason := giving_back.refusal(image, rows):
+        if reason := giving_back.refusal(image, rows, now):
             raise errors.RestoreRefused(reason)
         copies = [self._look_at(image, row) for row in giving_back.went_with(image, rows)]
         kept, lost = _choose(image, copies, force)
@@ -103,7 +106,7 @@ class Restorer:
         def is_same(location: Location) -> bool:
             return not self._identities([location]).isdisjoint(identities)
 
-        return _Attempt(image, kept, lost, is_same)
+        return _Attempt(image, kept, lost, is_same, now)
 
     def _image(self, image_id: str) -> tuple[Image, list[Location]]:
         image = self._source.images([image_id]).get(image_id)
@@ -153,12 +156,14 @@ class _Attempt:
     """What is to be given back, as seen just now.
 
     :param is_same: whether another location is the same object as one that is kept.
+    :param begun_at: before anything was looked at, by the clock of the database.
     """
 
     image: Image
     kept: tuple[Copy, ...]
     lost: tuple[Copy, ...]
     is_same: Callable[[Location], bool]
+    begun_at: datetime.datetime
 
 
 def _choose(

@@ -25,6 +25,10 @@ def went_with(image: Image, rows: Iterable[Location]) -> tuple[Location, ...]:
     return tuple(row for row in gone if row.went_at >= moment - WENT_WITH_IMAGE)
 
 
+#: So long Glance may yet be busy with an image whose status it has changed.
+BEING_DELETED = datetime.timedelta(minutes=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """From when to when, both included, an image's properties, tags and members went with it."""
@@ -50,16 +54,28 @@ def went_between(image: Image, gone: Sequence[Location]) -> Window | None:
     return Window(min((row.went_at for row in gone), default=until), until)
 
 
-def refusal(image: Image, rows: Sequence[Location]) -> str | None:
+def refusal(image: Image, rows: Sequence[Location], now: datetime.datetime) -> str | None:
     """Why this image cannot be restored at all; None if its state allows it.
 
-    The words are glance-scrubber's own: scripts look for them.
+    :param now: by the clock of the database.
     """
-    if image.status == "pending_delete" or kinds.is_wreck(image, rows):
+    if kinds.is_wreck(image, rows):
         return None
+    if image.status == "pending_delete":
+        return _still_going(image, now)
+    # The words are glance-scrubber's own: scripts look for them.
     return (
         f"cannot restore the image from {image.status} to active (wanted from_state=pending_delete)"
     )
+
+
+def _still_going(image: Image, now: datetime.datetime) -> str | None:
+    """Glance deletes an image in three transactions: between them it would go on after us."""
+    if image.deleted or image.updated_at is None:
+        return None
+    if not now - BEING_DELETED < image.updated_at <= now + BEING_DELETED:
+        return None
+    return f"Glance is deleting image {image.id} just now, or was cut off: try again in a minute"
 
 
 def is_whole(image: Image, look: Look) -> bool | None:

@@ -38,6 +38,8 @@ class Engine(sql.Database):
             max_overflow=0,
             # SQLite's pool has none, and oslo.db does not know that.
             pool_timeout=None if url.get_backend_name() == "sqlite" else options.pool_timeout,
+            # Who waits for a server lets others run; only SQLite needs to be told.
+            thread_checkin=url.get_backend_name() == "sqlite",
         )
         super().__init__(engine, "database", stop)
 

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from scrubber import errors
@@ -19,6 +19,9 @@ from scrubber.sources.tables import BELONGINGS, IMAGES, LOCATIONS, PROPERTIES
 _images = IMAGES.c
 _locations = LOCATIONS.c
 
+
+#: MySQL keeps whole seconds, and each node of a cluster has a clock of its own.
+_CLOCKS_APART = datetime.timedelta(seconds=5)
 
 #: Of an image that was given back.
 _ACTIVE = State("active", False, None)
@@ -45,6 +48,7 @@ class RestoringSource(DatabaseSource):
         back: Sequence[Location],
         leave: Sequence[Location],
         same: Callable[[Location], bool],
+        since: datetime.datetime,
         lease: float,
         force: bool,
     ) -> Held | None:
@@ -56,6 +60,7 @@ class RestoringSource(DatabaseSource):
         :param back: the locations that become active.
         :param leave: those that went as well and are lost: left to be scrubbed.
         :param same: whether another row is the same object as one of ``back``.
+        :param since: before the objects were looked at, by the database's clock.
         :param lease: seconds after which a claim has lapsed.
         :param force: whether a lapsed claim is passed over.
         :returns: the claim that forbids it, None when it is done.
@@ -70,7 +75,7 @@ class RestoringSource(DatabaseSource):
             if written and there is not None and there.updated_at in written:
                 return None  # an earlier attempt was committed, only its answer got lost
             _see_unchanged(there, image)
-            held = self._held(connection, [*back, *leave], same, now, lease, force)
+            held = self._held(connection, [*back, *leave], same, since, now, lease, force)
             if held is None:
                 _see_unscrubbed(connection, image, [*back, *leave])
                 _reactivate(connection, image, back, leave, now)
@@ -89,7 +94,7 @@ class RestoringSource(DatabaseSource):
             if undone and not is_active:
                 return undone[-1]  # likewise
             now = self._engine.now(connection)
-            held = self._held(connection, [], same, now, lease, force)
+            held = self._held(connection, [], same, since, now, lease, force)
             if held is not None:
                 if not is_active:
                     raise _changed(image)  # deleted again: the claim may be on its own rows
@@ -104,24 +109,36 @@ class RestoringSource(DatabaseSource):
         connection: Connection,
         own: Sequence[Location],
         same: Callable[[Location], bool],
+        since: datetime.datetime,
         now: datetime.datetime,
         lease: float,
         force: bool,
     ) -> Held | None:
-        """The first claim on one of the own rows, or on another row of the same object."""
+        """The first claim on one of the own rows, or on another row of the same object.
+
+        Or one that is finished by now: the bytes that were seen may have gone with it.
+        """
         own_ids = [location.id for location in own]
         connection.execute(
             select(_locations.id).where(_locations.id.in_(own_ids)).with_for_update()
         )
+        deleted_at = func.coalesce(_locations.deleted_at, rules.EPOCH)
+        is_claimed = func.coalesce(_locations.updated_at, rules.EPOCH) > deleted_at
+        # A finish moves deleted_at.
+        is_finished = and_(
+            _locations.status == "deleted",
+            deleted_at >= since - _CLOCKS_APART,
+            _locations.id.not_in(own_ids),
+        )
         claimed = select(*rows.LOCATION).where(
             _locations.deleted.is_(True),
             _locations.status.in_(("pending_delete", "deleted")),
-            func.coalesce(_locations.updated_at, rules.EPOCH)
-            > func.coalesce(_locations.deleted_at, rules.EPOCH),
+            or_(is_claimed, is_finished),
         )
         age = datetime.timedelta(seconds=lease)
         for row in connection.execute(claimed):
-            lapsed = not now - age < row.updated_at <= now + age
+            ended = (row.updated_at or rules.EPOCH) <= (row.deleted_at or rules.EPOCH)
+            lapsed = not ended and not now - age < row.updated_at <= now + age
             if lapsed and force:
                 continue
             if row.id in own_ids or same(self._reader.location(*row)):

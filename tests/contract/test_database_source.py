@@ -321,6 +321,7 @@ def give_back(
         back=[at for at in locations if at.id not in leave],
         leave=[at for at in locations if at.id in leave],
         same=same,
+        since=world.source.now(),
         lease=LEASE,
         force=force,
     )
@@ -445,6 +446,22 @@ def test_a_claim_made_while_the_image_is_given_back_undoes_it(
     assert [row.id for row in after_rows] == numbers
 
 
+@pytest.mark.parametrize(("ago", "refused"), [(0, True), (60, False)])
+def test_the_same_object_in_a_row_that_was_scrubbed_meanwhile_forbids_it(
+    database_world: DatabaseWorld, ago: int, refused: bool
+) -> None:
+    """The bytes were seen before, and may have gone with it."""
+    world = database_world
+    image, _ = whole_image(world)
+    other_image = world.add_image(status="deleted")
+    at = world.ago(datetime.timedelta(seconds=ago))
+    other = world.add_location(other_image)
+    world.change_location(other, status="deleted", deleted=True, deleted_at=at, updated_at=at)
+    held = give_back(world, image, same=lambda at: at.id == other)
+    assert held == (Held(other, other_image, lapsed=False) if refused else None)
+    assert world.image(image).status == ("pending_delete" if refused else "active")
+
+
 def before_the_second_look(world: DatabaseWorld, happens: Callable[[], object]) -> None:
     """What the restore wrote is committed, and it has not looked at the claims again."""
     write = world.source._engine.write
@@ -522,7 +539,9 @@ def test_an_image_changed_meanwhile_is_not_restored(
     image, locations = image_and_locations(world, image_id)
     world.change_image(image_id, **change)
     with pytest.raises(errors.RestoreRefused, match=image_id):
-        world.source.give_back(image, locations, [], no_other, LEASE, force=False)
+        world.source.give_back(
+            image, locations, [], no_other, world.source.now(), LEASE, force=False
+        )
     assert {world.location(number).status for number in numbers} == {"pending_delete"}
 
 
@@ -532,7 +551,9 @@ def test_a_purged_image_is_not_restored(database_world: DatabaseWorld) -> None:
     image, locations = image_and_locations(world, image_id)
     world.execute(text("DELETE FROM images"))
     with pytest.raises(errors.RestoreRefused):
-        world.source.give_back(image, locations, [], no_other, LEASE, force=False)
+        world.source.give_back(
+            image, locations, [], no_other, world.source.now(), LEASE, force=False
+        )
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -545,7 +566,9 @@ def test_a_location_scrubbed_meanwhile_is_not_restored(
     image, locations = image_and_locations(world, image_id)
     world.rival().finish(Finish(frozenset({first}), frozenset()))
     with pytest.raises(errors.RestoreRefused):
-        world.source.give_back(image, locations, [], no_other, LEASE, force=force)
+        world.source.give_back(
+            image, locations, [], no_other, world.source.now(), LEASE, force=force
+        )
     assert world.location(first).status == "deleted"
     assert world.location(second).status == "pending_delete"
     assert world.image(image_id).status == "pending_delete"

@@ -197,8 +197,15 @@ class Glance:
         ]
 
     def torn(self) -> set[str]:
-        """Images restored in the middle of their deletion: deleted, with a live one's status."""
-        query = "SELECT id FROM images WHERE deleted AND status = 'active'"
+        """Images that are deleted, with a live one's status or with a live location.
+
+        Somebody has copied one to another store while a restore that was then refused had it
+        active: that copy is left to people.
+        """
+        query = (
+            "SELECT id FROM images WHERE deleted AND (status = 'active' OR id IN "
+            "(SELECT image_id FROM image_locations WHERE NOT deleted))"
+        )
         return {row[0] for row in self._execute(query)}
 
     def unused(self) -> set[Path]:

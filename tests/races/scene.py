@@ -291,6 +291,7 @@ class Interleaving:
             ledger=NoLedger(),
         )
         self.reports.append(report := run.execute())
+        slots.join()
         self.counts["runs"] += 1
         self.schedule.say(f"ended a run: {report.status} {report.failure or ''} {report.alarms}")
 

@@ -279,10 +279,15 @@ class _Pool:
         self.running = 0
         self._lent = 0
         self.changed = Bell()
+        self.tasks: list[_Task] = []
 
     @property
     def free(self) -> int:
         return max(0, self.size + self._lent - self.running)
+
+    @property
+    def is_too_full(self) -> bool:
+        return self.running > self.size + self._lent
 
     def lend(self, slots: int) -> None:
         self._lent = slots
@@ -298,7 +303,12 @@ class _Pool:
                 self.running -= 1
                 self.changed.ring()
 
-        _Task(work)
+        self.tasks.append(_Task(work))
+
+    def join(self) -> None:
+        """Of those that have ended none may have failed: nobody else would hear of it."""
+        for task in self.tasks:
+            task.join()
 
 
 @contextmanager

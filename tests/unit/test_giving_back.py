@@ -17,6 +17,7 @@ from scrubber.planning.giving_back import (
 from unit.values import WENT_AT, a_location, an_image
 
 SECOND = datetime.timedelta(seconds=1)
+LATER = WENT_AT + datetime.timedelta(hours=1)
 
 
 def row(status: str = "pending_delete", before: float = 0, **columns: object) -> Location:
@@ -123,11 +124,35 @@ def test_which_images_can_be_restored(
     allowed: bool,
 ) -> None:
     image = an_image(status=status, deleted=deleted, deleted_at=deleted_at)
-    reason = refusal(image, [a_location(status=at) for at in rows])
+    reason = refusal(image, [a_location(status=at) for at in rows], LATER)
     expected = (
         f"cannot restore the image from {status} to active (wanted from_state=pending_delete)"
     )
     assert reason == (None if allowed else expected)
+
+
+GOING = [
+    # seconds since its status was changed; is it deleted; may it be given back?
+    (0, False, False),
+    (59, False, False),
+    (60, False, True),
+    (0, True, True),
+    # A clock that jumped keeps nobody out for ever.
+    (-59, False, False),
+    (-61, False, True),
+]
+
+
+@pytest.mark.parametrize(("age", "deleted", "allowed"), GOING)
+def test_what_glance_is_deleting_just_now_waits_until_it_has(
+    age: float, deleted: bool, allowed: bool
+) -> None:
+    """Else the rest of the delete would come over the image that was given back."""
+    image = an_image(
+        status="pending_delete", deleted=deleted, deleted_at=None, updated_at=LATER - age * SECOND
+    )
+    reason = refusal(image, [a_location(status="pending_delete")], LATER)
+    assert reason is None if allowed else image.id in str(reason)
 
 
 LOOKS: list[tuple[int | None, Look, bool | None]] = [

@@ -11,9 +11,11 @@ import pytest
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW
 from scrubber import errors
-from scrubber.model import Selection
+from scrubber.last_look import LastLook
+from scrubber.model import Outcome, Selection
 from scrubber.planning.due import Ages
 from scrubber.reporting.report import Report, utcnow
+from scrubber.work import Job, Piece, StoreState, Verdict
 from unit.scenes import PATIENCE, Scene, outcomes, reasons
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -210,6 +212,27 @@ def test_two_images_of_one_object_need_one_delete() -> None:
     assert all(scene.is_finished(image) for image in images)
     assert outcomes(report) == {"deleted": 1, "shared": 3}
     assert report.total.bytes_freed == 1
+
+
+def test_what_follows_an_object_that_others_needed_is_looked_at_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be the row of an image that was live at the look, and has been deleted since."""
+    scene = Scene(FakeDriver("fast", batch=1))
+    images = [scene.image("a") for _ in range(2)]
+    look, looks = LastLook.hindrances, list[int]()
+
+    def needed_at_first(
+        self: LastLook, store: StoreState, batch: list[tuple[Job, Piece]]
+    ) -> list[Verdict | None]:
+        looks.append(len(batch))
+        return [Verdict(Outcome.SHARED)] if len(looks) == 1 else look(self, store, batch)
+
+    monkeypatch.setattr(LastLook, "hindrances", needed_at_first)
+    report = scene.run()
+    assert scene.fast.asked_to_delete == ["a"]
+    assert outcomes(report) == {"deleted": 1, "shared": 1}
+    assert all(scene.is_finished(image) for image in images)
 
 
 def test_two_rows_of_one_image_and_one_object_need_one_delete() -> None:
