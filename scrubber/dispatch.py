@@ -25,6 +25,7 @@ from scrubber.verdicts import Judge
 from scrubber.work import (
     HELD,
     LOST,
+    MOMENT_SECONDS,
     NOT_SENT,
     STALL_SECONDS,
     Batch,
@@ -251,7 +252,12 @@ class Dispatcher:
             for store in self._stores
             for batch in store.in_flight
         ]
-        moments = [at for at in waits if at is not None] + [at for at in stalls if at > 0]
+        looks = [
+            batch.taken_at + MOMENT_SECONDS - now
+            for store in self._stores
+            for batch in store.looking
+        ]
+        moments = [at for at in waits if at is not None] + [at for at in stalls + looks if at > 0]
         return min(moments, default=None)
 
     def _look_ahead(self) -> None:
@@ -271,12 +277,15 @@ class Dispatcher:
     def _send(self, first: StoreState, batch: Batch) -> None:
         """In a slot, which is kept as long as something is ready for it."""
         store: StoreState | None = first
-        while store is not None:
-            self._send_one(store, batch)
-            store = None if self._slots.is_too_full else self._next_to_send()
-            if store is not None:
-                batch = store.next_call()
-                self._slots.changed.ring()
+        try:
+            while store is not None:
+                self._send_one(store, batch)
+                store = None if self._slots.is_too_full else self._next_to_send()
+                if store is not None:
+                    batch = store.next_call()
+                    self._slots.changed.ring()  # somebody else may be looked at now
+        except Exception as defect:
+            self.abort(defect)
 
     def _send_one(self, store: StoreState, batch: Batch) -> None:
         try:
@@ -287,8 +296,6 @@ class Dispatcher:
             finally:
                 self._end_of_batch()
             self._throughput = self._throughput.after(len(batch.entries), time.monotonic())
-        except Exception as defect:
-            self.abort(defect)
         finally:
             store.in_flight.remove(batch)
 

@@ -185,6 +185,29 @@ def test_what_waits_for_a_slot_waits_for_its_moment_once_the_store_asks_for_pati
     assert all(map(busy.scene.is_finished, busy.images))
 
 
+def test_a_look_that_hangs_keeps_no_slot_from_the_others() -> None:
+    """At an object, that of a location removed from a live image."""
+    scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=1)
+    live = scene.image("slow/copy", status="active", deleted=False, deleted_at=None)
+    removed = scene.location(live, "slow/removed")
+    scene.glance.change_location(scene.numbers(live)[0], status="active", deleted=False)
+    for number in range(20):
+        scene.image(str(number))
+    go_on = pool.Flag()
+
+    def hang(urls: list[str]) -> None:
+        if any("removed" in url for url in urls):
+            go_on.wait(PATIENCE)
+
+    scene.stores["slow"].before_look = hang
+    task = scene.start()
+    until(lambda: len(scene.fast.asked_to_delete) == 20)
+    assert scene.glance.status_of(removed) == "pending_delete"
+    go_on.set()
+    finish(task)
+    assert scene.glance.status_of(removed) == "deleted"
+
+
 def test_looks_leave_the_source_alone_most_of_the_time() -> None:
     scene = slots_of_one(pool_size=1)
     for number in range(20):
