@@ -126,7 +126,7 @@ class Batch:
     """
 
     entries: list[tuple[Job, Piece]]
-    taken_at: float = field(default_factory=time.monotonic)
+    taken_at: float
     hindrances: Sequence[Verdict | None] = ()
     looked_at: float = 0.0
     sent_at: float = 0.0
@@ -218,7 +218,7 @@ class StoreState:
         most = LOOKED_AT if self._looks_first else self.driver.abilities.batch
         size = self.pace.batch_size(most, max(share, self.driver.abilities.at_least))
         size = self.health.limit.batch_size(min(size, len(self.queue)))
-        batch = Batch([self.queue.pop() for _ in range(size)])
+        batch = Batch([self.queue.pop() for _ in range(size)], time.monotonic())
         self.health.sent(size)
         self.looking.add(batch)
         return batch

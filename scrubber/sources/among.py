@@ -28,14 +28,22 @@ class _List(TypeEngine[Collection[Any]]):
 
 def among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
     """Whether the column holds one of the values: numbers or text, any number of them."""
-    return column.op("IN", is_comparison=True)(_listed(column, values))
+    listed = bindparam(None, values, type_=_List(column.type), literal_execute=True, unique=True)
+    return column.op("IN", is_comparison=True)(listed)
 
 
-def not_among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """Whether it holds none of them; there is at least one."""
-    assert values, "NULL is no value to be different from"
-    return column.op("NOT IN", is_comparison=True)(_listed(column, values))
+def among_given(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Likewise, of values that are given, by that name, when the statement is executed.
+
+    For what is asked all the time: a statement takes longer to build than to execute.
+    """
+    return column.op("IN", is_comparison=True)(_given(column, name))
 
 
-def _listed(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[Any]:
-    return bindparam(None, values, type_=_List(column.type), literal_execute=True, unique=True)
+def not_among_given(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether it holds none of them; there has to be at least one."""
+    return column.op("NOT IN", is_comparison=True)(_given(column, name))
+
+
+def _given(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    return bindparam(name, type_=_List(column.type), literal_execute=True)

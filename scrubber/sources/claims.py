@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from oslo_db.exception import DBDeadlock
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection
 
 from scrubber.model import Candidate, Location
 from scrubber.sources import rows, rules
-from scrubber.sources.among import among
+from scrubber.sources.among import among, among_given
 from scrubber.sources.base import Claim, Claimed
 from scrubber.sources.engine import Engine
 from scrubber.sources.tables import IMAGES, LOCATIONS
@@ -162,7 +162,7 @@ def renew(engine: Engine, claim: Claim) -> frozenset[int]:
     ids = set(claim.locations)
     taken_at = time.monotonic()
     # Not yet the token of this renewal: another's claim may have it in the same second.
-    tokens = {token for token in (claim.token, claim.renewing) if token}
+    tokens = set(_tokens(claim))
 
     def work(connection: Connection) -> frozenset[int]:
         token = _token(engine.now(connection))
@@ -204,6 +204,20 @@ def release(engine: Engine, claim: Claim, locations: Collection[int]) -> None:
 
 # The last look ----------------------------------------------------------------------------
 
+#: How many locations are as they were claimed, those of deleted images and of others.
+_UNTOUCHED = {
+    deleted: select(func.count())
+    .select_from(_WITH_IMAGE)
+    .where(
+        among_given(_locations.id, "ids"),
+        _locations.updated_at.in_(bindparam("tokens", expanding=True)),
+        _locations.status == bindparam("status"),
+        _images.status == bindparam("image_status"),
+        rules.with_deleted(deleted),
+    )
+    for deleted in (False, True)
+}
+
 Claimings = Sequence[tuple[Claim, Candidate, Location]]
 
 
@@ -224,23 +238,20 @@ def _ours(connection: Connection, claimed: Claimings) -> Collection[int]:
     ids = [location.id for _, _, location in claimed]
     states = {(row.status, at.image.status, at.image.deleted) for _, at, row in claimed}
     if len(states) == 1:
-        rules = _untouched(claimed[0][0], *states.pop())
-        counting = select(func.count()).select_from(_WITH_IMAGE)
-        count = connection.execute(counting.where(among(_locations.id, ids), *rules)).scalar_one()
-        if count == len(ids):
+        ((status, image_status, image_deleted),) = states
+        given = {
+            "ids": ids,
+            "tokens": _tokens(claimed[0][0]),
+            "status": status,
+            "image_status": image_status,
+        }
+        if connection.execute(_UNTOUCHED[image_deleted], given).scalar_one() == len(ids):
             return ids
     return _which_are_ours(connection, claimed)
 
 
-def _untouched(
-    claim: Claim, status: str, image_status: str, image_deleted: bool
-) -> list[ColumnElement[bool]]:
-    return [
-        _locations.updated_at.in_([token for token in (claim.token, claim.renewing) if token]),
-        _locations.status == status,
-        _images.status == image_status,
-        rules.with_deleted(image_deleted),
-    ]
+def _tokens(claim: Claim) -> list[datetime.datetime]:
+    return [token for token in (claim.token, claim.renewing) if token]
 
 
 def _which_are_ours(connection: Connection, claimed: Claimings) -> list[int]:

@@ -1,15 +1,15 @@
 """Rows of Glance's tables as references: which bytes live images use, or may use again."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import starmap
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 
 from scrubber.model import Candidate, Location
 from scrubber.planning import kinds
 from scrubber.sources import rows, rules
-from scrubber.sources.among import among, not_among
+from scrubber.sources.among import among, not_among_given
 from scrubber.sources.base import LiveLocation
 from scrubber.sources.engine import Engine
 from scrubber.sources.tables import IMAGES, LOCATIONS
@@ -58,13 +58,10 @@ class References:
         """Those not yet seen, of the newest."""
         horizon = self._newest - ID_OVERLAP
         known = [number for number in self._recent if number > horizon]
-        unseen = [not_among(_locations.id, known)] if known else []
-        # Ordered, so that one more statement is planned like the pages are: by primary key.
-        query = _live(rules.is_live(), _locations.id > horizon, *unseen)
-        return self._read_live(query.order_by(_locations.id))
+        return self._read_live(_LIVE_SINCE, {"horizon": horizon, "known": known or [0]})
 
-    def _read_live(self, query: Any) -> list[LiveLocation]:
-        found = self._engine.read(lambda c: c.execute(query).all())
+    def _read_live(self, query: Any, given: Mapping[str, Any] | None = None) -> list[LiveLocation]:
+        found = self._engine.read(lambda c: c.execute(query, given).all())
         page = [LiveLocation(self._reader.location(*row), bool(proves)) for *row, proves in found]
         self._recent.update(live.location.id for live in page)
         self._newest = max(self._newest, page[-1].location.id if page else 0)
@@ -126,3 +123,11 @@ class References:
 def _live(*rules: ColumnElement[bool]) -> Any:
     proves_store = _PROVES_STORE.label("proves_store")
     return select(*rows.REFERENCE, proves_store).select_from(_WITH_IMAGE).where(*rules)
+
+
+# Ordered, so that one more statement is planned like the pages are: by primary key.
+_LIVE_SINCE = _live(
+    rules.is_live(),
+    _locations.id > bindparam("horizon"),
+    not_among_given(_locations.id, "known"),
+).order_by(_locations.id)
