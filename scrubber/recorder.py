@@ -47,7 +47,7 @@ class Recorder:
         self._lease = lease
         self._patience = patience
         self._on_trouble = on_trouble
-        self._claims: set[Claim] = set()
+        self._claims: dict[Claim, None] = {}  # the oldest first, and so renewed first
         self._locations: dict[int, tuple[Claim, Location]] = {}
         self._finishing: dict[int, tuple[Claim, Location]] = {}
         self._finished_lately: set[int] = set()
@@ -67,7 +67,7 @@ class Recorder:
 
     def hold(self, claim: Claim) -> None:
         """Keep this claim alive until all its locations are finished or given back."""
-        self._claims.add(claim)
+        self._claims[claim] = None
 
     def holds(self, location: Location) -> bool:
         """Whether it is claimed here and not given back, or was finished since ``look_again``."""
@@ -143,7 +143,7 @@ class Recorder:
             self._finish(Finish(frozenset(locations), frozenset(images)), locations)
         for claim, ids in returned.items():
             self._release(claim, ids)
-        self._claims = {claim for claim in self._claims if claim.locations}
+        self._claims = {claim: None for claim in self._claims if claim.locations}
 
     def _finish(self, finish: Finish, locations: dict[int, tuple[Claim, Location]]) -> None:
         while True:
