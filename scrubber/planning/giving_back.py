@@ -59,21 +59,21 @@ def refusal(image: Image, rows: Sequence[Location], now: datetime.datetime) -> s
 
     :param now: by the clock of the database.
     """
-    if kinds.is_wreck(image, rows):
-        return None
-    if image.status == "pending_delete":
-        return _still_going(image, now)
+    if image.status == "pending_delete" or kinds.is_wreck(image, rows):
+        return _still_going(image, rows, now)
     # The words are glance-scrubber's own: scripts look for them.
     return (
         f"cannot restore the image from {image.status} to active (wanted from_state=pending_delete)"
     )
 
 
-def _still_going(image: Image, now: datetime.datetime) -> str | None:
-    """Glance deletes an image in three transactions: between them it would go on after us."""
-    if image.deleted or image.updated_at is None:
+def _still_going(image: Image, rows: Sequence[Location], now: datetime.datetime) -> str | None:
+    """Glance marks locations, image and row one after another: the next would come over ours."""
+    if image.deleted or image.deleted_at is not None:
         return None
-    if not now - BEING_DELETED < image.updated_at <= now + BEING_DELETED:
+    last = max([row.went_at for row in rows if row.status == "pending_delete"], default=None)
+    moments = [at for at in (image.updated_at, last) if at is not None]
+    if not any(now - BEING_DELETED < at <= now + BEING_DELETED for at in moments):
         return None
     return f"Glance is deleting image {image.id} just now, or was cut off: try again in a minute"
 

@@ -132,26 +132,37 @@ def test_which_images_can_be_restored(
 
 
 GOING = [
-    # seconds since its status was changed; is it deleted; may it be given back?
-    (0, False, False),
-    (59, False, False),
-    (60, False, True),
-    (0, True, True),
+    # its status; seconds since it was changed, and since its location was marked; deleted at;
+    # may it be given back?
+    ("pending_delete", 0, 300, None, False),
+    ("pending_delete", 59, 300, None, False),
+    ("pending_delete", 60, 60, None, True),
+    ("pending_delete", 0, 0, WENT_AT, True),
+    # It is not even marked itself.
+    ("active", 300, 0, None, False),
+    ("active", 300, 60, None, True),
+    # As an upstream --restore leaves it.
+    ("active", 0, 300, WENT_AT, True),
     # A clock that jumped keeps nobody out for ever.
-    (-59, False, False),
-    (-61, False, True),
+    ("pending_delete", -59, 300, None, False),
+    ("pending_delete", -61, 300, None, True),
 ]
 
 
-@pytest.mark.parametrize(("age", "deleted", "allowed"), GOING)
+@pytest.mark.parametrize(("status", "changed", "marked", "deleted_at", "allowed"), GOING)
 def test_what_glance_is_deleting_just_now_waits_until_it_has(
-    age: float, deleted: bool, allowed: bool
+    status: str,
+    changed: float,
+    marked: float,
+    deleted_at: datetime.datetime | None,
+    allowed: bool,
 ) -> None:
     """Else the rest of the delete would come over the image that was given back."""
     image = an_image(
-        status="pending_delete", deleted=deleted, deleted_at=None, updated_at=LATER - age * SECOND
+        status=status, deleted=False, deleted_at=deleted_at, updated_at=LATER - changed * SECOND
     )
-    reason = refusal(image, [a_location(status="pending_delete")], LATER)
+    location = a_location(status="pending_delete", deleted_at=LATER - marked * SECOND)
+    reason = refusal(image, [location], LATER)
     assert reason is None if allowed else image.id in str(reason)
 
 
