@@ -301,7 +301,7 @@ def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots(
 ) -> None:
     """Also while their rows are looked at."""
     scene = Scene(FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=4)
-    for number in range(20):
+    for number in range(10):  # claimed at once: it always has something to do
         scene.image(f"{number}")
         scene.image(f"slow/{number}")
     most: list[int] = []
@@ -309,7 +309,7 @@ def test_a_store_of_slow_calls_leaves_the_others_their_share_of_the_slots(
     scene.fast.before_delete = lambda _names: most.append(scene.stores["slow"].running)
     scene.source.before["still_ours"] = lambda: pool.sleep(look_seconds)
     scene.run()
-    assert len(most) == 20
+    assert len(most) == 10
     assert max(most) <= 2
 
 
