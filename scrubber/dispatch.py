@@ -265,13 +265,13 @@ class Dispatcher:
             pool.Task(self._look, store, store.next_batch(self._slots.size))
 
     def _look(self, store: StoreState, batch: Batch) -> None:
-        hindrances: Sequence[Verdict | None] = [LOST] * len(batch.entries)
+        batch.hindrances = [LOST] * len(batch.entries)
         try:
-            hindrances = self._hindrances(store, batch)
+            self._look_at(store, batch)
         except Exception as defect:
             self.abort(defect)
         finally:
-            store.looked(batch, hindrances)
+            store.looked(batch)
             self._slots.changed.ring()
 
     def _send(self, first: StoreState, batch: Batch) -> None:
@@ -301,6 +301,12 @@ class Dispatcher:
 
     # One batch ------------------------------------------------------------------------
 
+    def _look_at(self, store: StoreState, batch: Batch) -> None:
+        # Before: a renewal since then says nothing of what the rows were.
+        batch.looked_at = time.monotonic()
+        batch.claimed_at = min(job.claim.taken_at for job, _ in batch.entries)
+        batch.hindrances = self._hindrances(store, batch)
+
     def _hindrances(self, store: StoreState, batch: Batch) -> Sequence[Verdict | None]:
         """What stands against each piece, as far as its rows and references tell."""
         number = len(batch.entries)
@@ -317,27 +323,29 @@ class Dispatcher:
     def _carry_out(self, store: StoreState, batch: Batch) -> list[Verdict]:
         if time.monotonic() > batch.looked_at + LOOK_SECONDS:
             # It has waited for a slot for longer than what was seen then may be believed.
-            batch.hindrances, batch.looked_at = self._hindrances(store, batch), time.monotonic()
+            self._look_at(store, batch)
         if self.ending:
             return [LOST] * len(batch.entries)
         if store.stopped is not None:
             return [Verdict(Outcome.WAITING, store.stopped)] * len(batch.entries)
         decided = list(zip(batch.entries, batch.hindrances, strict=True))
         allowed = [entry for entry, hindrance in decided if hindrance is None]
-        answers = iter(self._delete(store, allowed))
+        answers = iter(self._delete(store, allowed, batch.claimed_at))
         return [
             hindrance or self._judge.answer(store, job, piece, next(answers))
             for (job, piece), hindrance in decided
         ]
 
-    def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
+    def _delete(
+        self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float
+    ) -> Answers:
         """One answer for each, whatever goes wrong."""
         if not batch:
             return []
         self._sending([job for job, _ in batch])
         sent_at = time.monotonic()
         try:
-            timed = self._ask(store, batch)
+            timed = self._ask(store, batch, claimed_at)
             store.heard(timed.answers, sent_at)
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
@@ -352,7 +360,7 @@ class Dispatcher:
             job.seconds = timed.seconds
         return timed.answers
 
-    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
+    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float) -> _Timed:
         """Look, where deletes do not tell, then delete."""
         try:
             unseen = self._unseen(store, batch)
@@ -360,7 +368,7 @@ class Dispatcher:
             # It was only looked at: nothing of it goes when the call goes on.
             raise errors.Unavailable(str(unanswered)) from None
         seen = [entry for entry in batch if entry[1].location.id not in unseen]
-        timed = self._ask_to_delete(store, seen)
+        timed = self._ask_to_delete(store, seen, claimed_at)
         answers = iter(timed.answers)
         all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
         return _Timed(all_answers, timed.seconds)
@@ -384,12 +392,14 @@ class Dispatcher:
             if not isinstance(look, Found)
         }
 
-    def _ask_to_delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
+    def _ask_to_delete(
+        self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float
+    ) -> _Timed:
         """:raises Unanswered: the call hangs, and may delete whenever it goes on."""
         if not batch:
             return _Timed([], 0.0)
         driver = store.driver
-        proceed = self._proceed(store, min(job.claim.taken_at for job, _ in batch))
+        proceed = self._proceed(store, claimed_at)
         patience = FIRST_SECONDS + self._call_timeout() if driver.abilities.may_hang else None
         timed = call(driver, _timed, driver, _targets(batch), proceed, timeout=patience)
         if len(timed.answers) != len(batch):

@@ -121,7 +121,9 @@ class Batch:
 
     :ivar taken_at: when it was taken from the queue, to be looked at.
     :ivar hindrances: what stands against each piece, None where nothing does.
-    :ivar looked_at: when the look at its rows was over that told them.
+    :ivar looked_at: when the look at its rows began that told them: a process that was stopped
+        since then is to notice.
+    :ivar claimed_at: when the oldest of its claims was taken, as of then.
     :ivar sent_at: since when it has a slot.
     """
 
@@ -129,6 +131,7 @@ class Batch:
     taken_at: float
     hindrances: Sequence[Verdict | None] = ()
     looked_at: float = 0.0
+    claimed_at: float = 0.0
     sent_at: float = 0.0
 
 
@@ -223,9 +226,8 @@ class StoreState:
         self.looking.add(batch)
         return batch
 
-    def looked(self, batch: Batch, hindrances: Sequence[Verdict | None]) -> None:
+    def looked(self, batch: Batch) -> None:
         """It waits for a slot from now on."""
-        batch.hindrances, batch.looked_at = hindrances, time.monotonic()
         self.looking.discard(batch)
         self.ready.append(batch)
 

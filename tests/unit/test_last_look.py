@@ -149,6 +149,27 @@ def test_what_has_waited_long_for_a_slot_is_looked_at_again(
     assert outcomes(busy.scene.report) == {"deleted": 3, "lost": 1}
 
 
+def test_a_look_is_as_old_as_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may have been stopped once its rows were read."""
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0.02)
+    scene = slots_of_one(pool_size=1)
+    image = scene.image("a")
+    (number,) = scene.numbers(image)
+    looks: list[int] = []
+
+    def restore_and_stop() -> None:
+        looks.append(number)
+        if len(looks) == 1:
+            scene.glance.change_image(image, status="active", deleted=False, deleted_at=None)
+            scene.glance.change_location(number, status="active", deleted=False)
+            pool.sleep(0.05)
+
+    scene.source.before["live_since"] = restore_and_stop
+    report = scene.run()
+    assert "a" in scene.fast.objects
+    assert outcomes(report) == {"lost": 1}
+
+
 def test_what_waits_for_a_slot_is_given_back_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (dispatch, work):
         monkeypatch.setattr(module, "STALL_SECONDS", 2 * PATIENCE)  # or it would get another slot
