@@ -40,9 +40,9 @@ LOG = logging.getLogger(__name__)
 #: After so many seconds a batch starts no further delete: the rest is queued once more.
 CALL_SECONDS = 1.0
 
-#: So long after the last look at its rows a batch may get its slot; and so long a call that is
+#: So long after the look at its rows began a batch may get its slot; and so long a call that is
 #: slow to begin may take until its first delete.
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 2.0
 FIRST_SECONDS = 10.0
 
 
@@ -265,13 +265,14 @@ class Dispatcher:
             pool.Task(self._look, store, store.next_batch(self._slots.size))
 
     def _look(self, store: StoreState, batch: Batch) -> None:
-        batch.hindrances = [LOST] * len(batch.entries)
+        hindrances: Sequence[Verdict | None] = [LOST] * len(batch.entries)
+        begun = time.monotonic()
         try:
-            self._look_at(store, batch)
+            hindrances = self._hindrances(store, batch)
         except Exception as defect:
             self.abort(defect)
         finally:
-            store.looked(batch)
+            store.looked(batch, hindrances, begun)
             self._slots.changed.ring()
 
     def _send(self, first: StoreState, batch: Batch) -> None:
@@ -301,12 +302,6 @@ class Dispatcher:
 
     # One batch ------------------------------------------------------------------------
 
-    def _look_at(self, store: StoreState, batch: Batch) -> None:
-        # Before: a renewal since then says nothing of what the rows were.
-        batch.looked_at = time.monotonic()
-        batch.claimed_at = min(job.claim.taken_at for job, _ in batch.entries)
-        batch.hindrances = self._hindrances(store, batch)
-
     def _hindrances(self, store: StoreState, batch: Batch) -> Sequence[Verdict | None]:
         """What stands against each piece, as far as its rows and references tell."""
         number = len(batch.entries)
@@ -323,29 +318,27 @@ class Dispatcher:
     def _carry_out(self, store: StoreState, batch: Batch) -> list[Verdict]:
         if time.monotonic() > batch.looked_at + LOOK_SECONDS:
             # It has waited for a slot for longer than what was seen then may be believed.
-            self._look_at(store, batch)
+            batch.hindrances, batch.looked_at = self._hindrances(store, batch), time.monotonic()
         if self.ending:
             return [LOST] * len(batch.entries)
         if store.stopped is not None:
             return [Verdict(Outcome.WAITING, store.stopped)] * len(batch.entries)
         decided = list(zip(batch.entries, batch.hindrances, strict=True))
         allowed = [entry for entry, hindrance in decided if hindrance is None]
-        answers = iter(self._delete(store, allowed, batch.claimed_at))
+        answers = iter(self._delete(store, allowed))
         return [
             hindrance or self._judge.answer(store, job, piece, next(answers))
             for (job, piece), hindrance in decided
         ]
 
-    def _delete(
-        self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float
-    ) -> Answers:
+    def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
         """One answer for each, whatever goes wrong."""
         if not batch:
             return []
         self._sending([job for job, _ in batch])
         sent_at = time.monotonic()
         try:
-            timed = self._ask(store, batch, claimed_at)
+            timed = self._ask(store, batch)
             store.heard(timed.answers, sent_at)
         except errors.Unavailable as unavailable:
             store.stop(str(unavailable))
@@ -360,7 +353,7 @@ class Dispatcher:
             job.seconds = timed.seconds
         return timed.answers
 
-    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float) -> _Timed:
+    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
         """Look, where deletes do not tell, then delete."""
         try:
             unseen = self._unseen(store, batch)
@@ -368,7 +361,7 @@ class Dispatcher:
             # It was only looked at: nothing of it goes when the call goes on.
             raise errors.Unavailable(str(unanswered)) from None
         seen = [entry for entry in batch if entry[1].location.id not in unseen]
-        timed = self._ask_to_delete(store, seen, claimed_at)
+        timed = self._ask_to_delete(store, seen)
         answers = iter(timed.answers)
         all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
         return _Timed(all_answers, timed.seconds)
@@ -392,14 +385,12 @@ class Dispatcher:
             if not isinstance(look, Found)
         }
 
-    def _ask_to_delete(
-        self, store: StoreState, batch: list[tuple[Job, Piece]], claimed_at: float
-    ) -> _Timed:
+    def _ask_to_delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
         """:raises Unanswered: the call hangs, and may delete whenever it goes on."""
         if not batch:
             return _Timed([], 0.0)
         driver = store.driver
-        proceed = self._proceed(store, claimed_at)
+        proceed = self._proceed(store, min(job.claim.taken_at for job, _ in batch))
         patience = FIRST_SECONDS + self._call_timeout() if driver.abilities.may_hang else None
         timed = call(driver, _timed, driver, _targets(batch), proceed, timeout=patience)
         if len(timed.answers) != len(batch):

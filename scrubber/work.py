@@ -123,7 +123,6 @@ class Batch:
     :ivar hindrances: what stands against each piece, None where nothing does.
     :ivar looked_at: when the look at its rows began that told them: a process that was stopped
         since then is to notice.
-    :ivar claimed_at: when the oldest of its claims was taken, as of then.
     :ivar sent_at: since when it has a slot.
     """
 
@@ -131,7 +130,6 @@ class Batch:
     taken_at: float
     hindrances: Sequence[Verdict | None] = ()
     looked_at: float = 0.0
-    claimed_at: float = 0.0
     sent_at: float = 0.0
 
 
@@ -226,8 +224,9 @@ class StoreState:
         self.looking.add(batch)
         return batch
 
-    def looked(self, batch: Batch) -> None:
+    def looked(self, batch: Batch, hindrances: Sequence[Verdict | None], begun: float) -> None:
         """It waits for a slot from now on."""
+        batch.hindrances, batch.looked_at = hindrances, begun
         self.looking.discard(batch)
         self.ready.append(batch)
 
