@@ -89,7 +89,8 @@ def test_a_smaller_pool_takes_effect_as_soon_as_calls_end() -> None:
         store.before_delete = work_on
     scene.run()
     assert max(running) == 4
-    assert set(running[-40:]) == {1}
+    assert max(running[-20:]) < 4
+    assert running[-1] == 1
 
 
 def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_else_wants_them() -> (
