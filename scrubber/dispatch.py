@@ -318,7 +318,7 @@ class Dispatcher:
     def _carry_out(self, store: StoreState, batch: Batch) -> list[Verdict]:
         if time.monotonic() > batch.looked_at + LOOK_SECONDS:
             # It has waited for a slot for longer than what was seen then may be believed.
-            batch.hindrances, batch.looked_at = self._hindrances(store, batch), time.monotonic()
+            batch.hindrances = self._hindrances(store, batch)
         if self.ending:
             return [LOST] * len(batch.entries)
         if store.stopped is not None:

@@ -71,7 +71,7 @@ def _still_going(image: Image, rows: Sequence[Location], now: datetime.datetime)
     """Glance marks locations, image and row one after another: the next would come over ours."""
     if image.deleted or image.deleted_at is not None:
         return None
-    last = max([row.went_at for row in rows if row.status == "pending_delete"], default=None)
+    last = max((row.went_at for row in kinds.pending(rows)), default=None)
     moments = [at for at in (image.updated_at, last) if at is not None]
     if not any(now - BEING_DELETED < at <= now + BEING_DELETED for at in moments):
         return None

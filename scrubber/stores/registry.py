@@ -233,8 +233,9 @@ def _declared(
             continue
         if name in conf and not isinstance(conf[name], cfg.ConfigOpts.GroupAttr):
             raise errors.ConfigError(
-                f"no store can be named {store}: option {name} in section [DEFAULT] would not be "
-                "found any more"
+                f"store {store} has the name of option {name} in section [DEFAULT] and would "
+                "hide it: give the backend another id in Glance, or leave it out of "
+                "enabled_backends here"
             )
         driver = _driver_class(kind)
         options = [*(driver.options() if driver else []), *base.COMMON_OPTS]
