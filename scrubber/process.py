@@ -1,5 +1,6 @@
 """One process: its configuration, its connections, and the runs it makes, one at a time."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -244,6 +245,7 @@ class Process:
 
     def carry_out(self, run: Execution) -> Report:
         """Likewise, where nobody looks but the supervisor."""
+        gc.collect()  # what the run before left, and reloads since; by itself it comes much later
         self.run = run
         try:
             return run.execute()

@@ -9,6 +9,7 @@ def main() -> int:
     program.prepare()
     from scrubber.workers import worker
 
+    program.collect_garbage()
     return worker.main(sys.argv[1:])
 
 
