@@ -8,12 +8,13 @@ pipeline; every stage is a package or a module, and this is the map::
        |  pages of candidates
     planning/   WHAT may be deleted now: pure decisions over frozen values
        |  claims, live references, order, verdicts
-    run.py      one run, stage by stage; work.py its images, locations and stores,
-       |        plans.py what can be done for an image, names.py what stores are called,
+    run.py      one run, stage by stage; work.py its images and locations, store_state.py
+       |        its stores, plans.py what can be done for an image, names.py what stores are called,
        |        live.py what live images use, troubles.py what failed before,
        |        orders.py what operators have paused or slowed down
     dispatch.py batches on the GreenPool (pool.py); health.py what a store takes,
-       |        last_look.py whether a batch may still go, verdicts.py what answers mean
+       |        last_look.py whether a batch may still go, deleter.py its store call,
+       |        verdicts.py what answers mean
        |  batches, one store call each
     stores/     HOW bytes go: one driver per type of store
        |  answers: deleted, or one of errors.py

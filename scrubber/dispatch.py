@@ -4,74 +4,31 @@ Work waits in its store's queue, never in a slot, and its rows are looked at bef
 free for it.  Of one image only one location is on its way at a time.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from scrubber import errors, pool
+from scrubber.deleter import Deleter
 from scrubber.last_look import LastLook
-from scrubber.model import (
-    Answers,
-    Found,
-    Outcome,
-    Target,
-)
+from scrubber.model import Answers, Outcome
 from scrubber.planning.ahead import Throughput
-from scrubber.stores import base
-from scrubber.stores.call import call
+from scrubber.store_state import Batch, StoreState
 from scrubber.verdicts import Judge
-from scrubber.work import (
-    HELD,
-    LOST,
-    MOMENT_SECONDS,
-    NOT_SENT,
-    STALL_SECONDS,
-    Batch,
-    Job,
-    Piece,
-    StoreState,
-    Verdict,
-)
+from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, Verdict
 
-LOG = logging.getLogger(__name__)
-
-#: After so many seconds a batch starts no further delete: the rest is queued once more.
-CALL_SECONDS = 1.0
-
-#: So long after the look at its rows began a batch may get its slot; and so long a call that is
-#: slow to begin may take until its first delete.
+#: So long after the look at its rows began a batch may get its slot.
 LOOK_SECONDS = 2.0
-FIRST_SECONDS = 10.0
-
 
 #: What others need may be what follows: an image was live at the look, and has been deleted since.
 _NOTHING_DELETED = frozenset({Outcome.LOST, Outcome.SHARED})
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    answers: Answers
-    seconds: float
-
-
-def _timed(driver: base.Driver, targets: list[Target], proceed: Callable[[], bool]) -> _Timed:
-    """Runs where the call runs: the pace is the store's, not that of a busy process."""
-    started = time.monotonic()
-    answers = driver.delete(targets, proceed)
-    return _Timed(answers, time.monotonic() - started)
-
-
-def _targets(batch: Iterable[tuple[Job, Piece]]) -> list[Target]:
-    return [Target(piece.location.url, job.candidate.image.size) for job, piece in batch]
 
 
 class Dispatcher:
     """The GreenPool at work.
 
     :param should_end: whether the run is to end; asked before anything is sent.
-    :param send_within: seconds after a claim in which its locations may be sent.
+    :param send_within: see :class:`~scrubber.deleter.Deleter`; so is ``call_timeout``.
     :param sending: told the jobs of each batch that goes to a store.
     :param settle: told the verdict on each piece, in the order in which they come.
     :param end_of_batch: called when it was told those of a batch, or of what was given back.
@@ -94,8 +51,9 @@ class Dispatcher:
         self._last_look = last_look
         self._judge = judge
         self._should_end = should_end
-        self._send_within = send_within
-        self._call_timeout = call_timeout
+        self._deleter = Deleter(
+            is_ending=lambda: self.ending, send_within=send_within, call_timeout=call_timeout
+        )
         self._sending = sending
         self._settle = settle
         self._end_of_batch = end_of_batch
@@ -247,18 +205,8 @@ class Dispatcher:
         now = time.monotonic()
         stores = () if self.ending else self._stores
         waits = [store.ready_in(now, self._slots) for store in stores]
-        stalls = [
-            batch.sent_at + STALL_SECONDS - now
-            for store in self._stores
-            for batch in store.in_flight
-        ]
-        looks = [
-            batch.taken_at + MOMENT_SECONDS - now
-            for store in self._stores
-            for batch in store.looking
-        ]
-        moments = [at for at in waits if at is not None] + [at for at in stalls + looks if at > 0]
-        return min(moments, default=None)
+        waits += [store.news_in(now) for store in self._stores]
+        return min((at for at in waits if at is not None), default=None)
 
     def _look_ahead(self) -> None:
         while not self.ending and (store := self._next_to_look()):
@@ -298,7 +246,7 @@ class Dispatcher:
                 self._end_of_batch()
             self._throughput = self._throughput.after(len(batch.entries), time.monotonic())
         finally:
-            store.in_flight.remove(batch)
+            del store.in_flight[batch]
 
     # One batch ------------------------------------------------------------------------
 
@@ -331,92 +279,15 @@ class Dispatcher:
             for (job, piece), hindrance in decided
         ]
 
-    def _delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> Answers:
-        """One answer for each, whatever goes wrong."""
-        if not batch:
+    def _delete(self, store: StoreState, entries: list[tuple[Job, Piece]]) -> Answers:
+        if not entries:
             return []
-        self._sending([job for job, _ in batch])
-        sent_at = time.monotonic()
-        try:
-            timed = self._ask(store, batch)
-            store.heard(timed.answers, sent_at)
-        except errors.Unavailable as unavailable:
-            store.stop(str(unavailable))
-            timed = _Timed([unavailable] * len(batch), time.monotonic() - sent_at)
-        except Exception as error:
-            # A driver that breaks its contract: nothing of this batch counts as deleted.
-            LOG.exception("The driver of store %s failed", store.name)
-            failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
-            timed = _Timed([failed] * len(batch), time.monotonic() - sent_at)
-        store.count(timed.answers, timed.seconds)
-        for job, _ in batch:
-            job.seconds = timed.seconds
-        return timed.answers
-
-    def _ask(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
-        """Look, where deletes do not tell, then delete."""
-        try:
-            unseen = self._unseen(store, batch)
-        except errors.Unanswered as unanswered:
-            # It was only looked at: nothing of it goes when the call goes on.
-            raise errors.Unavailable(str(unanswered)) from None
-        seen = [entry for entry in batch if entry[1].location.id not in unseen]
-        timed = self._ask_to_delete(store, seen)
-        answers = iter(timed.answers)
-        all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in batch]
-        return _Timed(all_answers, timed.seconds)
-
-    def _unseen(
-        self, store: StoreState, batch: list[tuple[Job, Piece]]
-    ) -> dict[int, errors.StoreError]:
-        """What is not there, by location id, in a store whose deletes do not tell.
-
-        Once its root has proved itself that is not asked: then it was deleted before.
-        """
-        if store.driver.abilities.says_gone:
-            return {}
-        doubtful = [piece.location for _, piece in batch if not store.believes(piece.root)]
-        if not doubtful:
-            return {}
-        looks = store.look(doubtful, self._call_timeout())
-        return {
-            location.id: look
-            for location, look in zip(doubtful, looks, strict=True)
-            if not isinstance(look, Found)
-        }
-
-    def _ask_to_delete(self, store: StoreState, batch: list[tuple[Job, Piece]]) -> _Timed:
-        """:raises Unanswered: the call hangs, and may delete whenever it goes on."""
-        if not batch:
-            return _Timed([], 0.0)
-        driver = store.driver
-        proceed = self._proceed(store, min(job.claim.taken_at for job, _ in batch))
-        patience = FIRST_SECONDS + self._call_timeout() if driver.abilities.may_hang else None
-        timed = call(driver, _timed, driver, _targets(batch), proceed, timeout=patience)
-        if len(timed.answers) != len(batch):
-            raise ValueError(f"{len(timed.answers)} answers for {len(batch)} locations")
-        tried = sum(not isinstance(answer, errors.NotSent) for answer in timed.answers)
-        if tried:
-            store.pace.learn(tried, timed.seconds)
-        return timed
-
-    def _proceed(self, store: StoreState, claimed_at: float) -> Callable[[], bool]:
-        """Whether a batch under way may go on: a slow one, or one that was paused, may not.
-
-        Its first location has more time: a store that is slow to begin with would otherwise
-        never get anywhere.
-        """
-        begun = time.monotonic()
-        first = min(begun + FIRST_SECONDS, claimed_at + self._send_within())
-        others = min(begun + CALL_SECONDS, first)
-        asked = False
-
-        def proceed() -> bool:
-            nonlocal asked
-            until, asked = (others if asked else first), True
-            return not self.ending and store.stopped is None and time.monotonic() < until
-
-        return proceed
+        jobs = [job for job, _ in entries]
+        self._sending(jobs)
+        answered = self._deleter.delete(store, entries)
+        for job in jobs:
+            job.seconds = answered.seconds
+        return answered.answers
 
     # Verdicts -------------------------------------------------------------------------
 

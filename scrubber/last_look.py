@@ -9,7 +9,8 @@ from scrubber.live import LiveReferences
 from scrubber.model import Kind, Location, Look, Outcome
 from scrubber.planning import safety
 from scrubber.sources.base import Source
-from scrubber.work import LOST, Job, Piece, StoreState, Verdict
+from scrubber.store_state import StoreState
+from scrubber.work import LOST, Job, Piece, Verdict
 
 #: A look takes at most this part of the time until the next one begins, as long as that makes no
 #: more than so many seconds: the more batches share it, the less it costs for each.

@@ -25,7 +25,12 @@ class StoreOrder:
 
     def most(self, max_rate: float | None) -> float | None:
         """The lower of this limit and of that one."""
-        return min((at for at in (self.max_rate, max_rate) if at is not None), default=None)
+        if self.max_rate is None or max_rate is None:
+            return max_rate if self.max_rate is None else self.max_rate
+        return min(self.max_rate, max_rate)
+
+
+_NOTHING = StoreOrder()
 
 
 class Orders:
@@ -40,6 +45,8 @@ class Orders:
 
     def of(self, store: str) -> StoreOrder:
         """What holds for that store; what holds for all of them included."""
+        if not self._stores:
+            return _NOTHING  # as nearly always, and asked before each call
         its, of_all = self._stores.get(store, StoreOrder()), self._stores.get(ALL, StoreOrder())
         return StoreOrder(its.paused or of_all.paused, its.most(of_all.max_rate))
 

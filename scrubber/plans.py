@@ -11,10 +11,11 @@ from scrubber.live import LiveReferences
 from scrubber.model import Candidate, Location, Outcome, Selection
 from scrubber.names import Names
 from scrubber.orders import Orders
+from scrubber.store_state import StoreState
 from scrubber.stores import base, uri
 from scrubber.stores.registry import EXTERNAL, Stores
 from scrubber.troubles import Troubles
-from scrubber.work import Piece, StoreState, Verdict
+from scrubber.work import Piece, Verdict
 
 #: So long a store may take to prove itself before its work is postponed.
 PROOF_SECONDS = 1.0

@@ -7,7 +7,8 @@ from scrubber.live import LiveReferences
 from scrubber.model import Answer, Deleted, Outcome, Requested, Trashed
 from scrubber.planning import proof
 from scrubber.planning.proof import Proof
-from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, StoreState, Verdict
+from scrubber.store_state import StoreState
+from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, Verdict
 
 #: So many missing objects are held for a verdict at the end of a run; more stop the store.
 MOST_MISSING = 2000

@@ -22,10 +22,10 @@ from scrubber.options import PROJECT, STORE_SECTION
 from scrubber.planning.proof import Proof
 from scrubber.reporting.text import counted
 from scrubber.sources.base import LiveLocation
+from scrubber.store_state import StoreState
 from scrubber.stores import base, uri
 from scrubber.stores.call import call
 from scrubber.stores.registry import DEFAULTS_SECTION, EXTERNAL, Stores
-from scrubber.work import StoreState
 
 #: The checks that the rows can only be read after.
 _ROWS = frozenset({"database", "tables"})

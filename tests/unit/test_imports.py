@@ -183,11 +183,11 @@ ROOMS = [
             "scrubber.sources",
             "scrubber.sql",
             "scrubber.state.database",
+            "scrubber.store_state",
             "scrubber.stores.base",
             "scrubber.stores.call",
             "scrubber.stores.registry",
             "scrubber.stores.uri",
-            "scrubber.work",
         },
     ),
     (

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import dispatch, errors, pool, work
+from scrubber import dispatch, errors, pool, store_state
 from scrubber.model import Candidate, Location
 from scrubber.sources.base import Claim
 from unit.scenes import PATIENCE, Scene, finish, outcomes, until
@@ -171,8 +171,7 @@ def test_a_look_is_as_old_as_its_beginning(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_waits_for_a_slot_is_given_back_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (dispatch, work):
-        monkeypatch.setattr(module, "STALL_SECONDS", 2 * PATIENCE)  # or it would get another slot
+    monkeypatch.setattr(store_state, "STALL_SECONDS", 2 * PATIENCE)  # or it would get another slot
     busy = Busy()
     task = busy.start()
     image = busy.next

@@ -9,7 +9,7 @@ import pytest
 
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR
-from scrubber import dispatch, pool
+from scrubber import deleter, pool
 from scrubber.planning import circuit
 from scrubber.reporting.report import Report, utcnow
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(deleter, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(circuit, "FIRST_STEP", 0.0)
 
 

@@ -15,7 +15,8 @@ from scrubber.last_look import LastLook
 from scrubber.model import Outcome, Selection
 from scrubber.planning.due import Ages
 from scrubber.reporting.report import Report, utcnow
-from scrubber.work import Job, Piece, StoreState, Verdict
+from scrubber.store_state import StoreState
+from scrubber.work import Job, Piece, Verdict
 from unit.scenes import PATIENCE, Scene, outcomes, reasons
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)

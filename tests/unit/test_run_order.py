@@ -6,7 +6,7 @@ Every test has a hard limit in time: what hangs has failed.
 import pytest
 
 from contract.fake_driver import FakeDriver
-from scrubber import dispatch, pool, work
+from scrubber import deleter, pool, store_state
 from unit.scenes import PATIENCE, Scene, finish, outcomes, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -80,7 +80,7 @@ def test_a_smaller_pool_takes_effect_as_soon_as_calls_end() -> None:
     running: list[int] = []
 
     def work_on(_names: list[str]) -> None:
-        if len(running) == 20:
+        if len(running) >= 20:
             scene.slots.resize(1)
         pool.sleep(0.001)
         running.append(sum(store.running for store in stores))
@@ -89,8 +89,7 @@ def test_a_smaller_pool_takes_effect_as_soon_as_calls_end() -> None:
         store.before_delete = work_on
     scene.run()
     assert max(running) == 4
-    assert max(running[-20:]) < 4
-    assert running[-1] == 1
+    assert set(running[-40:]) == {1}
 
 
 def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_else_wants_them() -> (
@@ -106,7 +105,7 @@ def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_els
     until(lambda: scene.stores["slow"].running)
     for _ in range(100):
         pool.sleep()
-    assert scene.stores["slow"].running == work.FIRST_CALLS < 8
+    assert scene.stores["slow"].running == store_state.FIRST_CALLS < 8
     go_on.set()
     finish(task)
     assert outcomes(scene.report) == {"deleted": 20}
@@ -146,7 +145,7 @@ def test_projects_take_turns() -> None:
 def test_what_a_slow_batch_did_not_get_to_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     images = [scene.image(f"{number}") for number in range(8)]
-    monkeypatch.setattr(dispatch, "CALL_SECONDS", 0.05)
+    monkeypatch.setattr(deleter, "CALL_SECONDS", 0.05)
     scene.fast.before_each = lambda _name: pool.sleep(0.02)
     report = scene.run()
     assert len(scene.fast.sent) > 1

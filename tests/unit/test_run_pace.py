@@ -91,7 +91,7 @@ def test_the_order_of_an_images_locations_outlives_throttling() -> None:
 def test_a_store_that_does_nothing_but_throttle_is_left_to_the_next_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scrubber.work.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("scrubber.store_state.PATIENCE_SECONDS", 0.2)
     scene = Scene(FakeDriver("fast"), FakeDriver("slow"))
     images, other = [scene.image(f"{number}") for number in range(5)], scene.image("slow/a")
     refuse_each(scene.fast, times=1_000_000)
@@ -277,8 +277,7 @@ def test_calls_that_hang_in_every_slot_hold_up_no_other_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Their slots are lent to the others."""
-    monkeypatch.setattr("scrubber.work.STALL_SECONDS", 0.05)
-    monkeypatch.setattr("scrubber.dispatch.STALL_SECONDS", 0.05)
+    monkeypatch.setattr("scrubber.store_state.STALL_SECONDS", 0.05)
     scene = Scene(
         FakeDriver("fast", batch=1), FakeDriver("slow", batch=1), pool_size=2, page_size=2
     )

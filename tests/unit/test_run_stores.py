@@ -9,7 +9,7 @@ from contract.fake_driver import FakeDriver
 from scrubber import errors, pool, verdicts
 from scrubber.model import Deleted, Outcome, Trashed
 from scrubber.planning.proof import Thresholds
-from scrubber.work import LOOKED_AT
+from scrubber.store_state import LOOKED_AT
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
@@ -223,7 +223,7 @@ def test_a_store_that_goes_away_in_mid_run_is_not_believed() -> None:
 def test_all_that_find_something_missing_at_once_wait_for_the_new_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scrubber.work.FIRST_CALLS", 4)
+    monkeypatch.setattr("scrubber.store_state.FIRST_CALLS", 4)
     scene = Scene(FakeDriver("fast", batch=1), pool_size=4)
     images = [scene.image(f"{number}", there=False) for number in range(4)]
     go_on = pool.Flag()
@@ -244,7 +244,7 @@ def test_all_that_find_something_missing_at_once_wait_for_the_new_proof(
 def test_a_bug_in_the_second_proof_is_no_proof_and_holds_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scrubber.work.FIRST_CALLS", 4)
+    monkeypatch.setattr("scrubber.store_state.FIRST_CALLS", 4)
     scene = Scene(FakeDriver("fast", batch=1), pool_size=4)
     images = [scene.image(f"{number}", there=False) for number in range(4)]
     go_on = pool.Flag()
