@@ -140,7 +140,9 @@ def within(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.
 def stacks() -> list[str]:
     """What every green thread does, each as the lines of a traceback; the caller's own apart."""
     kind = eventlet.support.greenlets.greenlet
-    threads = [at for at in gc.get_objects() if isinstance(at, kind)]
+    hub = eventlet.hubs.get_hub().greenlet
+    # The oldest two by name: the garbage collector shows nothing that was frozen.
+    threads = {hub, hub.parent, *(at for at in gc.get_objects() if isinstance(at, kind))}
     # Those that have not begun, or are over, or run right now, have no frame.
     frames = [at.gr_frame for at in threads if at.gr_frame is not None]
     return ["".join(traceback.format_stack(frame)) for frame in frames]
