@@ -10,7 +10,7 @@ from scrubber.model import Answers, Found, Target
 from scrubber.store_state import StoreState
 from scrubber.stores import base
 from scrubber.stores.call import call
-from scrubber.work import Job, Piece
+from scrubber.work import Entry
 
 LOG = logging.getLogger(__name__)
 
@@ -19,8 +19,6 @@ CALL_SECONDS = 1.0
 
 #: So long a call that is slow to begin may take until its first delete.
 FIRST_SECONDS = 10.0
-
-Entries = Sequence[tuple[Job, Piece]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Deleter:
         self._send_within = send_within
         self._call_timeout = call_timeout
 
-    def delete(self, store: StoreState, entries: Entries) -> Answered:
+    def delete(self, store: StoreState, entries: Sequence[Entry]) -> Answered:
         """What the store says is known to its state as well."""
         sent_at = time.monotonic()
         try:
@@ -66,7 +64,7 @@ class Deleter:
         store.count(answered.answers, answered.seconds)
         return answered
 
-    def _ask(self, store: StoreState, entries: Entries) -> Answered:
+    def _ask(self, store: StoreState, entries: Sequence[Entry]) -> Answered:
         """Look, where deletes do not tell, then delete."""
         try:
             unseen = self._unseen(store, entries)
@@ -81,7 +79,7 @@ class Deleter:
         all_answers = [unseen.get(piece.location.id) or next(answers) for _, piece in entries]
         return Answered(all_answers, answered.seconds)
 
-    def _unseen(self, store: StoreState, entries: Entries) -> dict[int, errors.StoreError]:
+    def _unseen(self, store: StoreState, entries: Sequence[Entry]) -> dict[int, errors.StoreError]:
         """What is not there, by location id, in a store whose deletes do not tell.
 
         Once its root has proved itself that is not asked: then it was deleted before.
@@ -98,7 +96,7 @@ class Deleter:
             if not isinstance(look, Found)
         }
 
-    def _ask_to_delete(self, store: StoreState, entries: Entries) -> Answered:
+    def _ask_to_delete(self, store: StoreState, entries: Sequence[Entry]) -> Answered:
         """:raises Unanswered: the call hangs, and may delete whenever it goes on."""
         if not entries:
             return Answered([], 0.0)

@@ -15,7 +15,7 @@ from scrubber.model import Answers, Outcome
 from scrubber.planning.ahead import Throughput
 from scrubber.store_state import Batch, StoreState
 from scrubber.verdicts import Judge
-from scrubber.work import HELD, LOST, NOT_SENT, Job, Piece, Verdict
+from scrubber.work import HELD, LOST, NOT_SENT, Entry, Job, Piece, Verdict
 
 #: So long after the look at its rows began a batch may get its slot.
 LOOK_SECONDS = 2.0
@@ -58,7 +58,7 @@ class Dispatcher:
         self._settle = settle
         self._end_of_batch = end_of_batch
         self._stores: deque[StoreState] = deque()
-        self._followers: dict[str, list[tuple[Job, Piece]]] = {}
+        self._followers: dict[str, list[Entry]] = {}
         self._throughput = Throughput(time.monotonic())
         self._closing = False
         self._failure: Exception | None = None
@@ -279,7 +279,7 @@ class Dispatcher:
             for (job, piece), hindrance in decided
         ]
 
-    def _delete(self, store: StoreState, entries: list[tuple[Job, Piece]]) -> Answers:
+    def _delete(self, store: StoreState, entries: list[Entry]) -> Answers:
         if not entries:
             return []
         jobs = [job for job, _ in entries]

@@ -10,14 +10,12 @@ from scrubber.model import Kind, Location, Look, Outcome
 from scrubber.planning import safety
 from scrubber.sources.base import Source
 from scrubber.store_state import StoreState
-from scrubber.work import LOST, Job, Piece, Verdict
+from scrubber.work import LOST, Entry, Job, Piece, Verdict
 
 #: A look takes at most this part of the time until the next one begins, as long as that makes no
 #: more than so many seconds: the more batches share it, the less it costs for each.
 PART_OF_TIME = 0.25
 REST_SECONDS = 0.04
-
-Entry = tuple[Job, Piece]
 
 
 @dataclass(frozen=True, slots=True)

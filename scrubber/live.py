@@ -61,10 +61,10 @@ class LiveReferences:
                 LOG.debug("Read %d identities of locations.", len(self._index))
 
     def _all_entries(self, page_size: int, aliases: list[int]) -> Iterator[tuple[str, int]]:
-        for page in self._source.live_locations(page_size):
+        for page in pool.ahead(self._source.live_locations(page_size)):
             yield from self._live_entries(page)
             aliases += starmap(safety.pack, self._alias_entries([live.location for live in page]))
-        for locations in self._source.pending_locations(page_size):
+        for locations in pool.ahead(self._source.pending_locations(page_size)):
             yield from self._entries([at for at in locations if at.url])
             aliases += starmap(safety.pack, self._alias_entries(locations))
 

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 # Said at each import and each fork; the reason why this is the only importer.
@@ -226,6 +227,35 @@ class Task:
 
     def kill(self) -> None:
         self._thread.kill()
+
+
+def ahead(pages: Iterable[T]) -> Iterator[T]:
+    """The same pages; the next one is asked for before one is handed out.
+
+    So whoever answers is at work while that one is.
+    """
+    source, fetched, failed = iter(pages), list[T](), list[Exception]()
+
+    def fetch() -> None:
+        try:
+            fetched.extend(islice(source, 1))
+        except Exception as failure:  # eventlet prints what a task raises
+            failed.append(failure)
+
+    task = Task(fetch)
+    try:
+        while True:
+            task.join()
+            if failed:
+                raise failed.pop()
+            if not fetched:
+                return
+            page = fetched.pop()
+            task = Task(fetch)
+            sleep()  # until it has asked
+            yield page
+    finally:
+        task.kill()
 
 
 class Pool:

@@ -15,7 +15,7 @@ from scrubber.planning.order import FairQueue, Pace
 from scrubber.planning.proof import Proof, judge
 from scrubber.stores import base
 from scrubber.stores.call import call
-from scrubber.work import Job, Piece, Verdict
+from scrubber.work import Entry, Job, Piece, Verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RootState:
 
     proof: Proof = Proof.UNPROVEN
     touched: int = 0
-    missing: list[tuple[Job, Piece]] = field(default_factory=list)
+    missing: list[Entry] = field(default_factory=list)
     again: pool.Flag | None = None
 
 
@@ -64,7 +64,7 @@ class Batch:
     :ivar sent_at: since when it has a slot.
     """
 
-    entries: list[tuple[Job, Piece]]
+    entries: list[Entry]
     taken_at: float
     hindrances: Sequence[Verdict | None] = ()
     looked_at: float = 0.0
@@ -94,7 +94,7 @@ class StoreState:
         self.driver = driver
         self.name = driver.store
         self.health = health
-        self.queue: FairQueue[tuple[Job, Piece]] = FairQueue()
+        self.queue: FairQueue[Entry] = FairQueue()
         self.looking: dict[Batch, None] = {}
         self.ready: deque[Batch] = deque()
         self.in_flight: dict[Batch, None] = {}

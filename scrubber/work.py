@@ -51,6 +51,10 @@ class Job:
         return not self.todo and not self.held
 
 
+#: What queues and batches consist of.
+Entry = tuple[Job, Piece]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a piece; ``outcome`` is None while it is held to the end of the run.

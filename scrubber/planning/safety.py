@@ -2,14 +2,19 @@
 
 import datetime
 import hashlib
+import heapq
 import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 
 from scrubber import errors
 from scrubber.model import Found, Location, Look
+
+#: So many pairs are sorted in one go: as Python's numbers they are three times as large.
+_RUN = 50_000
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -35,10 +40,15 @@ class LiveIndex:
     @classmethod
     def of_packed(cls, entries: Iterable[int]) -> "LiveIndex":
         """From what ``pack`` makes of such pairs."""
-        index = cls()
-        packed = sorted(entries)
-        index._hashes.extend(entry >> 64 for entry in packed)
-        index._locations.extend(entry & 0xFFFFFFFFFFFFFFFF for entry in packed)
+        index, left = cls(), iter(entries)
+        runs: list[zip[tuple[int, int]]] = []
+        while some := sorted(islice(left, _RUN)):
+            hashes = array("Q", (entry >> 64 for entry in some))
+            locations = array("q", (entry & 0xFFFFFFFFFFFFFFFF for entry in some))
+            runs.append(zip(hashes, locations, strict=True))
+        for hashed, location in heapq.merge(*runs):
+            index._hashes.append(hashed)
+            index._locations.append(location)
         return index
 
     def add(self, identity: str, location: int) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -325,3 +326,50 @@ def test_only_a_name_costs_the_import_of_who_looks_it_up(
     found, asked = result.stdout.split()
     assert address in (None, found)
     assert asked == str(asks)
+
+
+# Ahead --------------------------------------------------------------------------------------
+
+
+def test_the_next_page_is_asked_for_while_one_is_at_work() -> None:
+    asked: list[int] = []
+
+    def pages() -> Iterator[int]:
+        for number in range(3):
+            asked.append(number)
+            yield number
+
+    taken = []
+    for page in pool.ahead(pages()):
+        taken.append(page)
+        assert asked == list(range(min(page + 2, 3)))
+    assert taken == [0, 1, 2]
+
+
+def test_what_a_page_raises_comes_in_its_turn(capfd: pytest.CaptureFixture[str]) -> None:
+    def pages() -> Iterator[int]:
+        yield 1
+        raise LookupError
+
+    ahead = pool.ahead(pages())
+    assert next(ahead) == 1
+    with pytest.raises(LookupError):
+        next(ahead)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_asked_for_once_nobody_wants_more() -> None:
+    ended = pool.Flag()
+
+    def pages() -> Iterator[int]:
+        try:
+            yield 1
+            pool.sleep(60)
+            yield 2
+        finally:
+            ended.set()
+
+    ahead = pool.ahead(pages())
+    assert next(ahead) == 1
+    ahead.close()
+    assert ended

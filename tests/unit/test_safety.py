@@ -18,11 +18,15 @@ SECOND = datetime.timedelta(seconds=1)
 IDENTITIES = st.lists(st.tuples(st.text(max_size=20), st.integers(0, 2**62)), max_size=40)
 
 
+@pytest.mark.parametrize("run", [1, 7, 50_000])
 @given(early=IDENTITIES, late=IDENTITIES)
 def test_no_live_location_is_ever_forgotten(
-    early: list[tuple[str, int]], late: list[tuple[str, int]]
+    run: int, early: list[tuple[str, int]], late: list[tuple[str, int]]
 ) -> None:
-    index = LiveIndex.of(early)
+    """However many are sorted together."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(safety, "_RUN", run)
+        index = LiveIndex.of(early)
     for identity, location in late:
         index.add(identity, location)
     assert len(index) == len(early) + len(late)
