@@ -95,6 +95,8 @@ def deadlock(scene: Scene) -> int:
         with scene.backlog.database.engine.connect() as connection:
             try:
                 connection.exec_driver_sql(_lock("image_locations"))
+                # So that a finish comes in between, which has its images by then.
+                time.sleep(scene.chance.uniform(0.01, 0.05))
                 connection.exec_driver_sql(_lock("images"))
             except sa.exc.OperationalError:
                 pass  # this session was the one to give in

@@ -271,6 +271,8 @@ def test_planning_does_no_io_and_reads_no_clock() -> None:
         "enum",
         "functools",
         "hashlib",
+        "heapq",
+        "itertools",
         "math",
         "re",
         "typing",
