@@ -102,7 +102,7 @@ def test_a_store_that_has_not_answered_yet_takes_few_slots_even_while_nobody_els
     go_on = pool.Flag()
     scene.stores["slow"].before_delete = lambda _names: go_on.wait(PATIENCE)
     task = scene.start()
-    until(lambda: scene.stores["slow"].running)
+    until(lambda: scene.stores["slow"].running == store_state.FIRST_CALLS)
     for _ in range(100):
         pool.sleep()
     assert scene.stores["slow"].running == store_state.FIRST_CALLS < 8
