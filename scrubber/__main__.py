@@ -10,7 +10,7 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, signal.SIG_IGN)
 
 #: So many objects that may form cycles come up before anybody looks for some.  Rows come and go by
-#: the thousand and form none: at Python's own 700 the looking took a fifth of a run.
+#: the thousand and form none: at Python's own 700 the looking is much of a run.
 _COLLECTED_AFTER = 50_000
 
 

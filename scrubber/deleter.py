@@ -1,6 +1,5 @@
 """One store call that deletes a batch, and what it answers, whatever goes wrong."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from scrubber.store_state import StoreState
 from scrubber.stores import base
 from scrubber.stores.call import call
 from scrubber.work import Entry
-
-LOG = logging.getLogger(__name__)
 
 #: After so many seconds a call starts no further delete: the rest is queued once more.
 CALL_SECONDS = 1.0
@@ -58,8 +55,7 @@ class Deleter:
             answered = Answered([unavailable] * len(entries), time.monotonic() - sent_at)
         except Exception as error:
             # A driver that breaks its contract: nothing of this batch counts as deleted.
-            LOG.exception("The driver of store %s failed", store.name)
-            failed = errors.Failed(f"defect in the driver: {type(error).__name__}")
+            failed = errors.Failed(store.defect(error))
             answered = Answered([failed] * len(entries), time.monotonic() - sent_at)
         store.count(answered.answers, answered.seconds)
         return answered

@@ -47,7 +47,7 @@ class Orders:
         """What holds for that store; what holds for all of them included."""
         if not self._stores:
             return _NOTHING  # as nearly always, and asked before each call
-        its, of_all = self._stores.get(store, StoreOrder()), self._stores.get(ALL, StoreOrder())
+        its, of_all = self._stores.get(store, _NOTHING), self._stores.get(ALL, _NOTHING)
         return StoreOrder(its.paused or of_all.paused, its.most(of_all.max_rate))
 
     def why_paused(self, store: str) -> str | None:
@@ -67,7 +67,7 @@ class Orders:
 
     def ordered(self, store: str) -> StoreOrder:
         """What was ordered of just this one, or of ``ALL``."""
-        return self._stores.get(store, StoreOrder())
+        return self._stores.get(store, _NOTHING)
 
     def order(self, store: str, order: StoreOrder) -> None:
         """From now on this holds for the store, or for ``ALL``; the others stay as they are."""
@@ -75,7 +75,7 @@ class Orders:
 
     @property
     def all_paused(self) -> bool:
-        return self._stores.get(ALL, StoreOrder()).paused
+        return self._stores.get(ALL, _NOTHING).paused
 
     def replace(self, stores: Mapping[str, StoreOrder], all_paused: bool = False) -> None:
         """Forget what held before; this holds from now on.
@@ -85,7 +85,7 @@ class Orders:
         """
         new = dict(stores)
         if all_paused:
-            new[ALL] = StoreOrder(True, new.get(ALL, StoreOrder()).max_rate)
+            new[ALL] = StoreOrder(True, new.get(ALL, _NOTHING).max_rate)
         if new != self._stores:
             self._stores = new
             for wake in self._wake:

@@ -383,9 +383,13 @@ class StoreState:
         except errors.Unavailable as unavailable:
             return str(unavailable)
         except Exception as error:
-            LOG.exception("The driver of store %s failed", self.name)
-            return f"defect in the driver: {type(error).__name__}"
+            return self.defect(error)
         return None
+
+    def defect(self, error: Exception) -> str:
+        """What to say of an error that its driver should not have raised; logged here."""
+        LOG.error("The driver of store %s failed", self.name, exc_info=error)
+        return f"defect in the driver: {type(error).__name__}"
 
     def stop(self, reason: str) -> None:
         """It failed as a whole: nothing more is sent until it has proved itself once more."""
