@@ -89,7 +89,7 @@ class LastLook:
         """
         removed = [self._removed_hindrance(job, piece) for job, piece in batch]
         facts = self._facts(batch)
-        aliases = [self._live.aliases(at.identity, at.location.id) for _, at in batch]
+        aliases = self._live.aliases([piece for _, piece in batch])
         aliased = [
             self._alias_hindrance(piece, others)
             for (_, piece), others in zip(batch, aliases, strict=True)
@@ -148,7 +148,7 @@ class LastLook:
             [(job.claim, job.candidate, piece.location) for job, piece in entries]
         )
         self._live.refresh()
-        used = self._live.used([(piece.identity, piece.location.id) for _, piece in entries])
+        used = self._live.used([piece for _, piece in entries])
         written = self._live.being_written(
             [(piece.identity, job.candidate.image.id) for job, piece in entries]
         )

@@ -1,27 +1,30 @@
 """What live images use: read once per run, kept current, asked before every delete."""
 
 import logging
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import starmap
 
 from scrubber import errors, pool
+from scrubber.canaries import Canaries
 from scrubber.model import Location
 from scrubber.planning import safety
 from scrubber.planning.due import Ages, due
-from scrubber.planning.proof import CANARIES
-from scrubber.sources.base import LiveLocation, Source
+from scrubber.planning.naming import Namings, named_image
+from scrubber.sources.base import Reference, Source
 from scrubber.stores import base, uri
 from scrubber.stores.call import call_anyway
 from scrubber.stores.registry import Stores
+from scrubber.work import Piece
 
 LOG = logging.getLogger(__name__)
 
 
 class LiveReferences:
-    """The identities of all live locations, and a few locations to prove each store by.
+    """Which live locations an object belongs to, and a few of them to prove each store by.
 
-    Those of pending locations are in it, too: a restore can make one live in mid-run.
+    Pending locations count, too: a restore can make one live in mid-run.  Most objects are named
+    after their images, and are found by these; an index has the identities of all others.
 
     :param tolerate: whether a live location that cannot be read is passed over.
     :param call_timeout: seconds for a store to say what URLs stand for.
@@ -41,32 +44,48 @@ class LiveReferences:
         self._tolerate = tolerate
         self._call_timeout = call_timeout
         self._ages = ages
+        self._namings = Namings()
         self._index: safety.LiveIndex | None = None
         self._aliases = safety.LiveIndex()
-        self._canaries = Canaries(stores)
+        self._canaries = Canaries(stores, source.images)
         self._hidden: dict[str, str] = {}
         self._one_at_a_time = pool.Lock()
         self._failure: Exception | None = None
 
     def load(self, page_size: int) -> None:
-        """Read all of them, the first time it is called; the stores know their names by now.
+        """Read what has to be, the first time it is called; the stores know their names by now.
 
-        :raises UnreadableLive: one cannot be read, and that is not tolerated.
+        :raises UnreadableLive: a live one cannot be read, and that is not tolerated.
         """
         with self._one_at_a_time:
             if self._index is None:
                 aliases: list[int] = []
                 self._index = safety.LiveIndex.of(self._all_entries(page_size, aliases))
                 self._aliases = safety.LiveIndex.of_packed(aliases)
-                LOG.debug("Read %d identities of locations.", len(self._index))
+                LOG.debug(
+                    "Read %d identities of locations; %d rules say what the others are.",
+                    len(self._index),
+                    len(self._namings.known),
+                )
 
     def _all_entries(self, page_size: int, aliases: list[int]) -> Iterator[tuple[str, int]]:
-        for page in pool.ahead(self._source.live_locations(page_size)):
-            yield from self._live_entries(page)
-            aliases += starmap(safety.pack, self._alias_entries([live.location for live in page]))
-        for locations in pool.ahead(self._source.pending_locations(page_size)):
-            yield from self._entries([at for at in locations if at.url])
+        pages = self._source.references(page_size, lambda: self._namings.known)
+        for page in pool.ahead(pages):
+            locations = self._readable(page)
+            yield from self._entries(locations)
             aliases += starmap(safety.pack, self._alias_entries(locations))
+            for reference in page:
+                if (naming := reference.naming) is not None:
+                    self._namings.consider(naming, partial(self._is_named, reference.location))
+
+    def _is_named(self, location: Location) -> bool:
+        """Whether it is an object named after its image, whoever reads its URL."""
+        readers = [*self._stores.readers([location]), *self._stores.others([location])]
+        if not all(driver.is_plain(location.url) for driver in readers):
+            return False
+        entries = [*self._entries([location]), *self._alias_entries([location])]
+        named = all(identity.endswith(location.image_id) for identity, _ in entries)
+        return named and self.hindrance(location.url) is None
 
     def refresh(self) -> None:
         """Add what has become live since; before every delete.
@@ -77,10 +96,10 @@ class LiveReferences:
             if self._failure is not None:
                 raise self._failure
             try:
-                new = self._source.live_since()
-                for identity, location in self._live_entries(new):
+                new = self._readable(self._source.live_since())
+                for identity, location in self._entries(new):
                     self._loaded.add(identity, location)
-                for identity, location in self._alias_entries([live.location for live in new]):
+                for identity, location in self._alias_entries(new):
                     self._aliases.add(identity, location)
             except errors.SourceUnavailable:
                 raise  # nothing was read, so nothing is lost
@@ -94,34 +113,75 @@ class LiveReferences:
         return self._index
 
     def canaries(self, driver: base.Driver) -> dict[str, list[Location]]:
-        """Some live locations of that store, by root."""
+        """Some live locations of that store, by root.
+
+        :raises SourceUnavailable: nobody can say whether they are still live.
+        """
         return self._canaries.of(driver)
 
-    def used(self, pieces: Iterable[tuple[str, int]]) -> frozenset[str]:
-        """Those of these identities, each with its own location id, that another one still needs.
+    def used(self, pieces: Collection[Piece]) -> frozenset[str]:
+        """Identities of those of these pieces that another location still needs.
 
         That is a live one, or one that is pending and not yet due: a restore can bring it back.
         """
-        users = {
-            identity: found
-            for identity, own in pieces
-            if (found := [user for user in self._loaded.users(identity) if user != own])
-        }
-        if not users:
+        users = self._users(pieces, self._loaded, self._entries)
+        others = {number for found in users.values() for number in found}
+        if not others:
             return frozenset()
-        others = {location for found in users.values() for location in found}
         needed = self._source.still_live(others)
         needed |= self._not_due(others - needed)
         return frozenset(at for at, found in users.items() if not needed.isdisjoint(found))
 
-    def aliases(self, identity: str, own: int) -> list[Location]:
-        """Live locations of that name in another store of the same type.
+    def aliases(self, pieces: Sequence[Piece]) -> list[list[Location]]:
+        """For each piece the live locations of that name in another store of the same type.
 
         They are other objects, unless two names of servers are one, or a store could not say
         what its names lead to.
         """
-        found = [user for user in self._aliases.users(identity) if user != own]
-        return self._source.live_among(found) if found else []
+        ambiguous = self._stores.ambiguous_schemes
+        doubtful = [at for at in pieces if at.store.driver.abilities.schemes & ambiguous]
+        users = self._users(doubtful, self._aliases, self._alias_entries)
+        others = {number for found in users.values() for number in found}
+        rows = {at.id: at for at in self._source.live_among(others)} if others else {}
+        return [
+            [rows[number] for number in users.get(piece.identity, ()) if number in rows]
+            for piece in pieces
+        ]
+
+    def _users(
+        self,
+        pieces: Collection[Piece],
+        index: safety.LiveIndex,
+        entries: Callable[[list[Location]], Iterable[tuple[str, int]]],
+    ) -> dict[str, set[int]]:
+        """Ids of the locations of each piece's identity that are another one's."""
+        owners: dict[str, set[int]] = {}
+        for piece in pieces:
+            owners.setdefault(piece.identity, set()).add(piece.location.id)
+        users = {identity: set(index.users(identity)) for identity in owners}
+        if self._namings.known:
+            for identity, number in entries(self._named_after(pieces, owners)):
+                if identity in users:
+                    users[identity].add(number)
+        others: dict[str, set[int]] = {}
+        for identity, own in owners.items():
+            # Of two pieces that are one object each is the other one of the other.
+            if found := users[identity] - own if len(own) == 1 else users[identity]:
+                others[identity] = found
+        return others
+
+    def _named_after(
+        self, pieces: Collection[Piece], owners: dict[str, set[int]]
+    ) -> list[Location]:
+        """The locations of the images that these objects are named after."""
+        images = {image for identity in owners if (image := named_image(identity)) is not None}
+        # What can only be itself need not be read again: most of a batch.
+        alone = {
+            piece.location.id
+            for piece in pieces
+            if len(owners[piece.identity]) == 1 and piece.store.driver.is_plain(piece.location.url)
+        }
+        return self._source.references_of(images, alone) if images else []
 
     def _not_due(self, locations: set[int]) -> frozenset[int]:
         pending = self._source.pending_among(locations) if locations else []
@@ -146,12 +206,16 @@ class LiveReferences:
             identity for identity, images in foreign.items() if not busy.isdisjoint(images)
         )
 
-    def _live_entries(self, page: list[LiveLocation]) -> Iterator[tuple[str, int]]:
-        readable = [live for live in page if self._is_readable(live.location)]
-        yield from self._entries([live.location for live in readable])
-        for live in readable:
-            if live.proves_store:
-                self._canaries.consider(live.location)
+    def _readable(self, page: list[Reference]) -> list[Location]:
+        """Those with a URL; what is live of them may prove its store.
+
+        :raises UnreadableLive: a live one has none, and that is not tolerated.
+        """
+        for reference in page:
+            location = reference.location
+            if reference.is_live and self._is_readable(location):
+                self._canaries.consider(location)
+        return [reference.location for reference in page if reference.location.url]
 
     def _entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:
         """Pairs of identity and location id; several identities where a URL is ambiguous."""
@@ -198,40 +262,3 @@ class LiveReferences:
                 "unreadable_live = ignore in section [scrubber]"
             )
         return False
-
-
-class Canaries:
-    """A few live locations of each root of each store, to prove it by."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._samples: dict[str, dict[str, _Sample]] = {}
-
-    def consider(self, location: Location) -> None:
-        """It may become one; not if no store holds it."""
-        try:
-            driver = self._stores.holder(location)
-            root = driver.root(location.url)
-        except errors.StoreError:
-            return
-        self._samples.setdefault(driver.store, {}).setdefault(root, _Sample()).consider(location)
-
-    def of(self, driver: base.Driver) -> dict[str, list[Location]]:
-        """Those of that store, by root."""
-        samples = self._samples.get(driver.store, {})
-        return {root: list(sample.kept) for root, sample in samples.items()}
-
-
-class _Sample:
-    """A few locations, each as likely as any other (reservoir sampling)."""
-
-    def __init__(self) -> None:
-        self.kept: list[Location] = []
-        self._seen = 0
-
-    def consider(self, location: Location) -> None:
-        self._seen += 1
-        if len(self.kept) < CANARIES:
-            self.kept.append(location)
-        elif (place := random.randrange(self._seen)) < CANARIES:
-            self.kept[place] = location

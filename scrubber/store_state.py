@@ -346,15 +346,20 @@ class StoreState:
                 f"mounted, and the right one? If it is, run once with --accept-missing {self.name}"
             )
 
-    def prove_once_more(self, root: str, canaries: list[Location], timeout: float) -> None:
-        """After the first object that is missing: the root may have gone since it was proven."""
+    def prove_once_more(
+        self, root: str, canaries: Callable[[], list[Location]], timeout: float
+    ) -> None:
+        """After the first object that is missing: the root may have gone since it was proven.
+
+        :param canaries: some live locations that should be there.
+        """
         state = self.roots[root]
         if state.again is not None:
             state.again.wait()
             return
         state.again = pool.Flag()
         try:
-            reason = self._reason_against(lambda: self._prove_root(root, canaries, timeout))
+            reason = self._reason_against(lambda: self._prove_root(root, canaries(), timeout))
             if reason is not None:
                 self.stop(reason)
         finally:
@@ -380,7 +385,7 @@ class StoreState:
         """Why the store cannot be used, if an examination says so."""
         try:
             examine()
-        except errors.Unavailable as unavailable:
+        except (errors.Unavailable, errors.SourceUnavailable) as unavailable:
             return str(unavailable)
         except Exception as error:
             return self.defect(error)

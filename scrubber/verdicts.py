@@ -63,8 +63,11 @@ class Judge:
         """Not there: deleted before, or is the store not what we think?"""
         root = store.roots[piece.root]
         if root.proof is Proof.PROVEN:
-            canaries = self._live.canaries(store.driver).get(piece.root, [])
-            store.prove_once_more(piece.root, canaries, self._call_timeout())
+            store.prove_once_more(
+                piece.root,
+                lambda: self._live.canaries(store.driver).get(piece.root, []),
+                self._call_timeout(),
+            )
         if store.stopped:
             return Verdict(Outcome.WAITING, store.stopped)
         if store.believes(piece.root):

@@ -1,12 +1,14 @@
 """What the checks look at."""
 
 import contextlib
+from collections.abc import Collection
 from functools import cached_property
 
 from oslo_config import cfg
 
 from scrubber import errors, pool
-from scrubber.live import Canaries
+from scrubber.canaries import Canaries
+from scrubber.model import Image
 from scrubber.options import PROJECT
 from scrubber.sources.base import Source
 from scrubber.sources.database import DatabaseSource
@@ -75,7 +77,10 @@ class Site:
     @cached_property
     def canaries(self) -> Canaries:
         """Live images to prove the stores by, as far as they have been read."""
-        return Canaries(self.stores)
+        return Canaries(self.stores, self._images)
+
+    def _images(self, ids: Collection[str]) -> dict[str, Image]:
+        return self.source.images(ids)  # opened not before somebody asks
 
     def close(self) -> None:
         """Give back connections, those apart of a store that hangs: they end with the process."""

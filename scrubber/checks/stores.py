@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from oslo_config import cfg
 
 from scrubber import errors, pool
+from scrubber.canaries import Canaries
 from scrubber.checks.finding import Finding, Severity, failure, ok, warning
 from scrubber.checks.reading import PAGE, Hasty, most_common
 from scrubber.checks.site import Site
 from scrubber.health import Health
-from scrubber.live import Canaries
 from scrubber.model import Location
 from scrubber.options import PROJECT, STORE_SECTION
 from scrubber.planning.proof import Proof
 from scrubber.reporting.text import counted
-from scrubber.sources.base import LiveLocation
+from scrubber.sources.base import Reference
 from scrubber.store_state import StoreState
 from scrubber.stores import base, uri
 from scrubber.stores.call import call
@@ -118,15 +118,14 @@ class LiveRows:
     unreadable: list[Location] = field(default_factory=list)
     homeless: Counter[str] = field(default_factory=Counter)
 
-    def see(self, live: LiveLocation) -> None:
+    def see(self, location: Location) -> None:
         self.rows += 1
-        if live.location.problem:
-            self.unreadable.append(live.location)
-            return
-        if reason := homeless(self.stores, live.location):
+        if location.problem:
+            self.unreadable.append(location)
+        elif reason := homeless(self.stores, location):
             self.homeless[reason] += 1
-        elif live.proves_store:
-            self.canaries.consider(live.location)
+        else:
+            self.canaries.consider(location)
 
 
 def homeless(stores: Stores, location: Location) -> str:
@@ -142,7 +141,7 @@ def homeless(stores: Stores, location: Location) -> str:
 
 def _live_images(site: Site) -> Iterator[Finding]:
     seen = LiveRows(site.stores, site.canaries)
-    pages = Hasty(site.source.live_locations(PAGE), site.patience_for_rows)
+    pages = Hasty(site.source.references(PAGE), site.patience_for_rows)
     try:
         pool.within(site.timeout, _see_all, seen, pages)
     except (TimeoutError, errors.ScrubberError) as error:
@@ -152,10 +151,11 @@ def _live_images(site: Site) -> Iterator[Finding]:
     yield from judge_live(seen, pages.note, site.conf[PROJECT].unreadable_live == "ignore")
 
 
-def _see_all(seen: LiveRows, pages: Hasty[list[LiveLocation]]) -> None:
+def _see_all(seen: LiveRows, pages: Hasty[list[Reference]]) -> None:
     for page in pages:
-        for live in page:
-            seen.see(live)
+        for reference in page:
+            if reference.is_live:
+                seen.see(reference.location)
 
 
 def judge_live(seen: LiveRows, note: str, ignored: bool) -> Iterator[Finding]:

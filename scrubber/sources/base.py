@@ -2,11 +2,12 @@
 
 import datetime
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
+from scrubber.planning.naming import Naming
 
 
 @dataclass(eq=False, slots=True)
@@ -39,11 +40,21 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveLocation:
-    """A location whose bytes a live image uses, or may use."""
+class Reference:
+    """A location that has bytes, or may have them.
+
+    :param is_live: whether its image uses them; of a wreck only if it cannot be read.
+    :param metadata: the row's, as it stands there.
+    """
 
     location: Location
-    proves_store: bool
+    is_live: bool
+    metadata: str | None = None
+
+    @property
+    def naming(self) -> Naming | None:
+        """The rule that its URL may follow."""
+        return Naming.of(self.location.url, self.location.image_id, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +123,20 @@ class Source(Protocol):
     def still_ours(self, claimed: Sequence[tuple[Claim, Candidate, Location]]) -> frozenset[int]:
         """The location ids that may still be deleted: the claim holds, the image is unchanged."""
 
-    def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
-        """Every location that a live image uses, page by page."""
+    def references(
+        self, page_size: int, known: Callable[[], Collection[Naming]] = tuple
+    ) -> Iterator[list[Reference]]:
+        """Every location that is live, or pending: a restore can make it live in mid-run.
 
-    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
-        """Every location that is pending: a restore can make it live in mid-run."""
+        :param known: rules, asked for before each page; of the locations that follow them only
+            a sample is read.
+        """
 
-    def live_since(self) -> list[LiveLocation]:
-        """Live locations that have come since ``live_locations`` or the last ``live_since``."""
+    def references_of(self, images: Collection[str], besides: Collection[int]) -> list[Location]:
+        """The locations of these images that are live or pending, without those of these ids."""
+
+    def live_since(self) -> list[Reference]:
+        """Live locations that have come since ``references`` or the last ``live_since``."""
 
     def still_live(self, locations: Collection[int]) -> frozenset[int]:
         """Those of these location ids that are live now."""

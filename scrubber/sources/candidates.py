@@ -1,7 +1,7 @@
 """Candidates in Glance's tables, page by page: images whose bytes may be deleted one day.
 
-A scan passes every tombstone, and a cloud may keep a million of them.  So there are as few
-scans as there are indexes to go along: deleted images, live images, deleted locations.
+A scan passes every tombstone and every live image, and a cloud may keep a million of each.  So
+there are two: one of images, one of locations.
 """
 
 import random
@@ -55,10 +55,9 @@ class Candidates:
     def pages(self, selection: Selection, size: int) -> Iterator[list[Candidate]]:
         """See :meth:`scrubber.sources.base.Source.candidates`."""
         chosen = rules.chosen(selection)
-        for rule in (rules.is_unfinished(), rules.is_half_deleted()):
-            for found in self._pages_by_image([*chosen, rule], size):
-                if page := list(filter(None, starmap(_whole, found))):
-                    yield page
+        for found in self._pages_by_image([*chosen, rules.is_unfinished()], size):
+            if page := list(filter(None, starmap(_whole, found))):
+                yield page
         for found in self._pages_by_location([*chosen, rules.is_live_or_finished()], size):
             if page := self._parts(found):
                 yield page

@@ -6,7 +6,7 @@ the statuses stay Glance's own, so every other tool goes on working on the same 
 """
 
 import datetime
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import starmap
 
 from sqlalchemy import func, select
@@ -14,9 +14,10 @@ from sqlalchemy.engine import Connection
 
 from scrubber import errors
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
+from scrubber.planning.naming import Naming
 from scrubber.sources import claims, finishing, rows, rules
 from scrubber.sources.among import among
-from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
+from scrubber.sources.base import Claim, Claimed, Finish, Finished, Reference
 from scrubber.sources.candidates import Candidates
 from scrubber.sources.engine import Engine
 from scrubber.sources.references import References
@@ -120,13 +121,15 @@ class DatabaseSource:
 
     # Live references ------------------------------------------------------------------
 
-    def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
-        return self._references.live(page_size)
+    def references(
+        self, page_size: int, known: Callable[[], Collection[Naming]] = tuple
+    ) -> Iterator[list[Reference]]:
+        return self._references.all(page_size, known)
 
-    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
-        return self._references.pending(page_size)
+    def references_of(self, images: Collection[str], besides: Collection[int]) -> list[Location]:
+        return self._references.of_images(images, besides)
 
-    def live_since(self) -> list[LiveLocation]:
+    def live_since(self) -> list[Reference]:
         return self._references.live_since()
 
     def still_live(self, locations: Collection[int]) -> frozenset[int]:

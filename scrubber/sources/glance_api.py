@@ -18,8 +18,9 @@ from scrubber.glance.client import HIDDEN, ONLY_STORE, Copy, Glance, MarkerLost,
 from scrubber.glance.section import connect
 from scrubber.model import Backlog, Candidate, Image, Location, Selection
 from scrubber.options import GLANCE_SECTION
+from scrubber.planning.naming import Naming
 from scrubber.planning.retirement import ApiImage, Query, obstacle
-from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation, Unclaimed
+from scrubber.sources.base import Claim, Claimed, Finish, Finished, Reference, Unclaimed
 
 T = TypeVar("T")
 
@@ -201,13 +202,17 @@ class GlanceApiSource(Unclaimed):
 
     # Live references: Glance guards its own ------------------------------------------------
 
-    def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:  # noqa: ARG002
+    def references(
+        self,
+        page_size: int,  # noqa: ARG002
+        known: Callable[[], Collection[Naming]] = tuple,  # noqa: ARG002
+    ) -> Iterator[list[Reference]]:
         return iter(())
 
-    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:  # noqa: ARG002
-        return iter(())
+    def references_of(self, images: Collection[str], besides: Collection[int]) -> list[Location]:  # noqa: ARG002
+        return []
 
-    def live_since(self) -> list[LiveLocation]:
+    def live_since(self) -> list[Reference]:
         return []
 
     def still_live(self, locations: Collection[int]) -> frozenset[int]:  # noqa: ARG002

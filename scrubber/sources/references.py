@@ -1,30 +1,42 @@
 """Rows of Glance's tables as references: which bytes live images use, or may use again."""
 
-from collections.abc import Collection, Iterator, Mapping
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import starmap
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 
 from scrubber.model import Candidate, Location
 from scrubber.planning import kinds
+from scrubber.planning.naming import Naming
 from scrubber.sources import rows, rules
-from scrubber.sources.among import among, not_among_given
-from scrubber.sources.base import LiveLocation
+from scrubber.sources.among import among, among_given, not_among_given
+from scrubber.sources.base import Reference
 from scrubber.sources.engine import Engine
 from scrubber.sources.tables import IMAGES, LOCATIONS
 
 #: Ids are given before they are committed: so many are read again behind the newest.
 ID_OVERLAP = 1000
 
+#: One of so many locations is read that follow a rule.
+SAMPLED = 1000
+
 _images = IMAGES.c
 _locations = LOCATIONS.c
 
 _WITH_IMAGE = LOCATIONS.join(IMAGES, _images.id == _locations.image_id)
-
-_PROVES_STORE = and_(
-    _locations.status == "active", _images.status == "active", rules.is_not_deleted(_images)
-)
 
 
 class References:
@@ -36,39 +48,58 @@ class References:
         self._newest = 0
         self._recent: set[int] = set()
 
-    # Live -----------------------------------------------------------------------------
-
-    def live(self, page_size: int) -> Iterator[list[LiveLocation]]:
-        """See :meth:`scrubber.sources.base.Source.live_locations`."""
-        self._newest, self._recent = 0, set()
-        yield from self._live_pages(rules.is_live(), page_size)
-        yield from self._live_pages(rules.is_of_wreck(), page_size)
-
-    def _live_pages(self, rule: ColumnElement[bool], size: int) -> Iterator[list[LiveLocation]]:
-        last = 0
+    def all(
+        self, page_size: int, known: Callable[[], Collection[Naming]]
+    ) -> Iterator[list[Reference]]:
+        """See :meth:`scrubber.sources.base.Source.references`."""
+        # What comes after this is new, whether a page shows it or it follows a rule.
+        self._newest, self._recent = self._last(), set()
+        last, sample = 0, random.randrange(SAMPLED)
         while True:
-            query = _live(rule, _locations.id > last).order_by(_locations.id).limit(size)
-            if page := self._read_live(query):
+            query = _REFERENCES.where(_HAS_BYTES, _locations.id > last)
+            if namings := known():
+                query = query.where(_is_to_be_read(namings, sample))
+            page = self._read(query.order_by(_locations.id).limit(page_size))
+            if page:
                 yield page
-            if len(page) < size:
+            if len(page) < page_size:
                 return
             last = page[-1].location.id
 
-    def live_since(self) -> list[LiveLocation]:
+    def _last(self) -> int:
+        newest = select(func.max(_locations.id))
+        return self._engine.read(lambda c: c.execute(newest).scalar_one()) or 0
+
+    def live_since(self) -> list[Reference]:
         """Those not yet seen, of the newest."""
         horizon = self._newest - ID_OVERLAP
-        known = [number for number in self._recent if number > horizon]
-        return self._read_live(_LIVE_SINCE, {"horizon": horizon, "known": known or [0]})
+        recent = [number for number in self._recent if number > horizon]
+        return self._read(_LIVE_SINCE, {"horizon": horizon, "recent": recent or [0]})
 
-    def _read_live(self, query: Any, given: Mapping[str, Any] | None = None) -> list[LiveLocation]:
+    def _read(self, query: Any, given: Mapping[str, Any] | None = None) -> list[Reference]:
         found = self._engine.read(lambda c: c.execute(query, given).all())
-        page = [LiveLocation(self._reader.location(*row), bool(proves)) for *row, proves in found]
-        self._recent.update(live.location.id for live in page)
-        self._newest = max(self._newest, page[-1].location.id if page else 0)
+        locations = list(starmap(self._reader.location, (row[:-1] for row in found)))
+        doubtful = {at.id for at in locations if at.problem}
+        live = self.still_live(doubtful) if doubtful else frozenset()
+        self._see(locations)
+        return [
+            Reference(location, bool(row.live) or location.id in live, row.meta_data)
+            for location, row in zip(locations, found, strict=True)
+        ]
+
+    def _see(self, locations: list[Location]) -> None:
+        self._recent.update(location.id for location in locations)
+        self._newest = max(self._newest, locations[-1].id if locations else 0)
         if len(self._recent) > 4 * ID_OVERLAP:
             horizon = self._newest - ID_OVERLAP
             self._recent = {known for known in self._recent if known > horizon}
-        return page
+
+    def of_images(self, images: Collection[str], besides: Collection[int]) -> list[Location]:
+        """See :meth:`scrubber.sources.base.Source.references_of`."""
+        given = {"images": images, "besides": besides or [0]}
+        return self._engine.read(
+            lambda c: list(starmap(self._reader.location, c.execute(_OF_IMAGES, given)))
+        )
 
     def still_live(self, locations: Collection[int]) -> frozenset[int]:
         """See :meth:`scrubber.sources.base.Source.still_live`."""
@@ -82,25 +113,6 @@ class References:
     def live_among(self, locations: Collection[int]) -> list[Location]:
         """See :meth:`scrubber.sources.base.Source.live_among`."""
         return self._locations(among(_locations.id, self.still_live(locations)))
-
-    # Pending --------------------------------------------------------------------------
-
-    def pending(self, page_size: int) -> Iterator[list[Location]]:
-        """See :meth:`scrubber.sources.base.Source.pending_locations`."""
-        last = 0
-        while found := self._pending_page(last, page_size):
-            yield found
-            last = found[-1].id
-
-    def _pending_page(self, after: int, size: int) -> list[Location]:
-        query = (
-            select(*rows.REFERENCE)
-            .where(rules.is_pending(), _locations.id > after)
-            .order_by(_locations.id)
-            .limit(size)
-        )
-        found = self._engine.read(lambda c: c.execute(query).all())
-        return list(starmap(self._reader.location, found))
 
     def pending_among(self, locations: Collection[int]) -> list[Candidate]:
         """See :meth:`scrubber.sources.base.Source.pending_among`."""
@@ -120,14 +132,36 @@ class References:
         return self._engine.read(lambda c: list(starmap(self._reader.location, c.execute(query))))
 
 
-def _live(*rules: ColumnElement[bool]) -> Any:
-    proves_store = _PROVES_STORE.label("proves_store")
-    return select(*rows.REFERENCE, proves_store).select_from(_WITH_IMAGE).where(*rules)
+_HAS_BYTES = or_(rules.is_live(), rules.is_pending())
 
+_REFERENCES = select(*rows.REFERENCE, rules.is_live().label("live"))
+
+_OF_IMAGES = select(*rows.REFERENCE).where(
+    among_given(_locations.image_id, "images"),
+    not_among_given(_locations.id, "besides"),
+    _HAS_BYTES,
+)
 
 # Ordered, so that one more statement is planned like the pages are: by primary key.
-_LIVE_SINCE = _live(
+_LIVE_SINCE = _REFERENCES.where(
     rules.is_live(),
     _locations.id > bindparam("horizon"),
-    not_among_given(_locations.id, "known"),
+    not_among_given(_locations.id, "recent"),
 ).order_by(_locations.id)
+
+
+def _is_to_be_read(known: Collection[Naming], sample: int) -> ColumnElement[bool]:
+    """Whether it follows none of the rules, or is one of the sample."""
+    follows = or_(*map(_follows, known))
+    passed_over = and_(follows, _locations.id % SAMPLED != sample)
+    return case((passed_over, false()), else_=true())  # what is NULL is read
+
+
+def _follows(naming: Naming) -> ColumnElement[bool]:
+    url = literal(naming.before) + _locations.image_id + literal(naming.after)
+    return and_(
+        _locations.value == url,
+        _locations.meta_data.is_(None)
+        if naming.metadata is None
+        else _locations.meta_data == naming.metadata,
+    )

@@ -31,11 +31,6 @@ def is_not_deleted(table: Any) -> ColumnElement[bool]:
     return table.deleted == false()  # type: ignore[no-any-return]
 
 
-def is_half_deleted() -> ColumnElement[bool]:
-    """An API process that died in mid-delete."""
-    return and_(is_not_deleted(images), images.status == "pending_delete")
-
-
 def went_between(
     now: datetime.datetime, older: float, younger: float | None
 ) -> ColumnElement[bool]:
@@ -60,8 +55,12 @@ def _before(now: datetime.datetime, seconds: float) -> datetime.datetime:
 
 
 def is_unfinished() -> ColumnElement[bool]:
-    """A deleted image that is not done with; one with another status is torn."""
-    return and_(is_deleted(images), images.status != "deleted")
+    """An image that is pending, or deleted with a status of those that stay: it is torn.
+
+    What is pending without being deleted is half deleted: an API process died in mid-delete.
+    """
+    torn = and_(is_deleted(images), images.status != "deleted")
+    return or_(images.status == "pending_delete", torn)
 
 
 def is_live_or_finished() -> ColumnElement[bool]:

@@ -230,6 +230,14 @@ class Driver(abc.ABC):
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         """For each URL of a live location every identity it may stand for, at worst too many."""
 
+    def is_plain(self, url: str) -> bool:  # noqa: ARG002
+        """Whether it is written as Glance writes it, and so means one object and no other.
+
+        Then all URLs that differ from it only in an image's id mean the objects of these names:
+        a run does not read each of them.  Without such an answer it does.
+        """
+        return False
+
     @abc.abstractmethod
     def look(self, targets: Sequence[Target]) -> Looks:
         """What is there now, for each target; changes nothing.

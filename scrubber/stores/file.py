@@ -144,6 +144,9 @@ class FileDriver(base.Driver):
             readings.add(f"{parents[parent]}/{name}")
         return readings
 
+    def is_plain(self, url: str) -> bool:
+        return _PLAIN_URL.fullmatch(url) is not None
+
     def look(self, targets: Sequence[Target]) -> Looks:
         with _Opened() as opened:
             return [self._look(target, opened) for target in targets]

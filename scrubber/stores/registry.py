@@ -1,8 +1,11 @@
 """Builds the drivers of the stores that the configuration names, and finds them for a URL."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import stevedore.exception
@@ -115,6 +118,13 @@ class Stores:
                 if family != own.family and scheme in first.abilities.schemes:
                     others.setdefault(first, []).append(location)
         return others
+
+    @cached_property
+    def ambiguous_schemes(self) -> frozenset[str]:
+        """Those of which a URL is one object to one family of stores, another one to another."""
+        families = {driver.family: driver.abilities.schemes for driver in self.drivers.values()}
+        known = Counter(chain.from_iterable(families.values()))
+        return frozenset(scheme for scheme, count in known.items() if count > 1)
 
     def close(self) -> None:
         for driver in self.drivers.values():

@@ -48,6 +48,9 @@ class RehearsalDriver(base.Driver):
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         return self._driver.mentions(urls)
 
+    def is_plain(self, url: str) -> bool:
+        return self._driver.is_plain(url)
+
     def look(self, targets: Sequence[Target]) -> Looks:
         return self._driver.look(targets)
 

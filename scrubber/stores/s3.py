@@ -151,6 +151,10 @@ class S3Driver(base.Driver):
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         return [[self._identity(row)] if (row := read(url)) else [] for url in urls]
 
+    def is_plain(self, url: str) -> bool:
+        row = read(url)
+        return row is not None and row.plain
+
     def _identity(self, row: Row) -> str:
         return f"s3:{self._endpoint}/{row.bucket}/{row.key}"
 

@@ -5,6 +5,7 @@ A module of tests imports all of it and defines the fixture ``place``.
 
 import abc
 import enum
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar
@@ -67,6 +68,9 @@ class Place(abc.ABC):
 
     #: Whether a look says how large an object is.
     says_size: ClassVar[bool] = True
+
+    #: Whether the driver knows the URLs that Glance writes from all others.
+    knows_plain_urls: ClassVar[bool] = True
 
     #: How many objects the largest batch of the suite holds: less where the server is slow.
     many: ClassVar[int] = 250
@@ -134,6 +138,29 @@ def says_that_it_is_unavailable(place: Place, *urls: str) -> bool:
     return len(answers) == len(urls) and all(
         isinstance(answer, errors.Unavailable) for answer in answers
     )
+
+
+def test_plain_urls_that_differ_in_an_image_id_mean_objects_that_differ_in_it(
+    place: Place,
+) -> None:
+    """So who uses such an object is found by the image's id, without reading all URLs."""
+    place.driver.resolve()
+    first, second = (str(uuid.uuid4()) for _ in range(2))
+    url = place.url(first)
+    assert place.driver.is_plain(url) == place.knows_plain_urls
+    odd = [f"{url}?query", f"{url}#part", f"{url}/more", f"{url}%20", f"{url}.part"]
+    for written in filter(place.driver.is_plain, [url, *place.spellings(first), *odd]):
+        [found, others] = place.driver.mentions([written, written.replace(first, second)])
+        assert {identity.replace(first, second) for identity in found} == set(others)
+        assert all(first in identity for identity in found)
+    if place.knows_plain_urls:
+        [found] = place.driver.mentions([url])
+        assert [identity.endswith(first) for identity in found] == [True]
+
+
+@pytest.mark.parametrize("url", ["", "no URL", "http://web/image"])
+def test_a_url_of_no_store_is_not_plain(place: Place, url: str) -> None:
+    assert not place.driver.is_plain(url)
 
 
 def test_an_object_is_deleted_and_its_bytes_are_counted(place: Place) -> None:

@@ -118,6 +118,10 @@ class FakeDriver(base.Driver):
         except errors.Refused:
             return []
 
+    def is_plain(self, url: str) -> bool:
+        match = _URL.fullmatch(url)
+        return match is not None and posixpath.normpath(match["name"]) == match["name"]
+
     def look(self, targets: Sequence[Target]) -> Looks:
         self._see_that_it_is_there()
         self.before_look([target.url for target in targets])

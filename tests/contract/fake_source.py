@@ -23,7 +23,8 @@ from scrubber.model import (
     Selection,
 )
 from scrubber.planning import kinds
-from scrubber.sources.base import Claim, Claimed, Finish, Finished, LiveLocation
+from scrubber.planning.naming import Naming
+from scrubber.sources.base import Claim, Claimed, Finish, Finished, Reference
 
 NOW = datetime.datetime(2026, 6, 1, 12)
 AN_HOUR = datetime.timedelta(hours=1)
@@ -125,6 +126,10 @@ class FakeGlance:
 
     def new_token(self) -> datetime.datetime:
         return self.clock + datetime.timedelta(seconds=1, microseconds=next(self._tokens))
+
+
+def _has_bytes(reference: Reference) -> bool:
+    return reference.is_live or reference.location.status == "pending_delete"
 
 
 class FakeSource:
@@ -296,36 +301,40 @@ class FakeSource:
 
     # Live references ------------------------------------------------------------------
 
-    def live_locations(self, page_size: int) -> Iterator[list[LiveLocation]]:
-        self._enter("live_locations")
+    def references(
+        self, page_size: int, known: Callable[[], Collection[Naming]] = tuple
+    ) -> Iterator[list[Reference]]:
+        self._enter("references")
         self._seen_live = set()
-        live = self._new_live()
-        for start in range(0, len(live), page_size):
-            yield live[start : start + page_size]
+        last = 0
+        while page := [at for at in self._unknown(known()) if at.location.id > last][:page_size]:
+            yield page
+            last = page[-1].location.id
 
-    def pending_locations(self, page_size: int) -> Iterator[list[Location]]:
-        self._enter("pending_locations")
-        pending = [
-            row.location
-            for _, row in sorted(self.glance.rows.items())
-            if row.deleted and row.location.status == "pending_delete"
+    def _unknown(self, known: Collection[Naming]) -> list[Reference]:
+        """What has bytes and follows none of these rules; what is live is seen."""
+        self._seen_live |= self._live_numbers()
+        references = (self._reference(row) for _, row in sorted(self.glance.rows.items()))
+        return [at for at in references if _has_bytes(at) and at.naming not in known]
+
+    def _reference(self, row: Row) -> Reference:
+        location = row.location
+        wreck = bool(location.problem) and self._is_live(row)
+        return Reference(location, is_live=not row.deleted or wreck, metadata=location.store)
+
+    def references_of(self, images: Collection[str], besides: Collection[int]) -> list[Location]:
+        self._enter("references_of")
+        return [
+            at.location
+            for at in map(self._reference, self.glance.rows.values())
+            if at.location.image_id in images and at.location.id not in besides and _has_bytes(at)
         ]
-        for start in range(0, len(pending), page_size):
-            yield pending[start : start + page_size]
 
-    def live_since(self) -> list[LiveLocation]:
+    def live_since(self) -> list[Reference]:
         self._enter("live_since")
-        return self._new_live()
-
-    def _new_live(self) -> list[LiveLocation]:
-        live = sorted(self._live_numbers() - self._seen_live)
-        self._seen_live.update(live)
-        return [self._live_location(self.glance.rows[number].location) for number in live]
-
-    def _live_location(self, location: Location) -> LiveLocation:
-        image = self.glance.images[location.image_id]
-        proves = location.status == image.status == "active" and not image.deleted
-        return LiveLocation(location, proves_store=proves)
+        new = sorted(self._live_numbers() - self._seen_live)
+        self._seen_live.update(new)
+        return [self._reference(self.glance.rows[number]) for number in new]
 
     def _live_numbers(self) -> set[int]:
         return {number for number, row in self.glance.rows.items() if self._is_live(row)}

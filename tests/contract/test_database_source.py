@@ -237,7 +237,7 @@ def test_rows_committed_late_under_smaller_numbers_are_seen(database_world: Data
     image, _ = world.add_live()
     columns = {"status": "active", "deleted": False, "deleted_at": None}
     world.add_row(image, id=5000, value="fake://fast/5000", **columns)
-    assert len(list(world.source.live_locations(100))) == 1
+    assert len(list(world.source.references(100))) == 1
     world.add_row(image, id=4001, value="fake://fast/4001", **columns)
     world.add_row(image, id=5001, value="fake://fast/5001", **columns)
     seen = {live.location.id for live in world.source.live_since()}
@@ -257,7 +257,7 @@ def test_many_live_rows_come_once_though_only_the_newest_are_remembered(
             f"SELECT i, '{image}', 'fake://fast/' || i, '{{}}', 'active', 0 FROM n"
         )
     )
-    pages = list(world.source.live_locations(1000))
+    pages = list(world.source.references(1000))
     assert sum(map(len, pages)) == 5992
     assert world.source.live_since() == []
     world.add_row(image, status="active", deleted=False)

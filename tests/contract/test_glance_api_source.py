@@ -284,7 +284,7 @@ def test_a_claim_takes_all_and_is_given_back(glance: FakeGlanceApi) -> None:
 def test_nothing_is_asked_or_written_for_what_is_done(glance: FakeGlanceApi) -> None:
     source = source_of(glance)
     source.finish(Finish(frozenset({1}), frozenset({"a"})))
-    assert (source.live_since(), list(source.live_locations(10))) == ([], [])
+    assert (source.live_since(), list(source.references(10))) == ([], [])
     assert glance.calls == []
 
 

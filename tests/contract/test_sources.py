@@ -1,14 +1,17 @@
 """The contract of sources, over each of them: what planning, claims and finish rely on."""
 
 import datetime
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from contract.worlds import AN_HOUR, LEASE, World, only
 from scrubber.model import Candidate, Kind, Location, Outcome, Selection
-from scrubber.sources.base import Claim, Claimed, Finish
+from scrubber.planning.naming import Naming
+from scrubber.sources.base import Claim, Claimed, Finish, Reference
 
 A_MINUTE = datetime.timedelta(minutes=1)
 ALL = Selection()
@@ -515,9 +518,12 @@ def test_a_location_deleted_in_the_future_is_not_claimed(world: World) -> None:
 # Live references --------------------------------------------------------------------------
 
 
+def references(world: World, page_size: int = 100) -> list[Reference]:
+    return [at for page in world.source.references(page_size) for at in page]
+
+
 def live_urls(world: World, page_size: int = 100) -> list[str]:
-    pages = world.source.live_locations(page_size)
-    return [live.location.url for page in pages for live in page]
+    return [at.location.url for at in references(world, page_size) if at.is_live]
 
 
 @pytest.mark.parametrize("page_size", [1, 4, 100])
@@ -531,66 +537,175 @@ def test_every_live_location_is_seen_once(world: World, page_size: int) -> None:
 
 
 LIVE_ROWS = [
-    # image's status, deleted, deleted_ago; location's status; live?; may it prove the store?
-    (("active", False, None), "active", True, True),
+    # image's status, deleted, deleted_ago; location's status; live?
+    (("active", False, None), "active", True),
     # Whatever Glance will make of it, somebody may read these bytes.
-    (("deactivated", False, None), "active", True, False),
-    (("saving", False, None), "active", True, False),
+    (("deactivated", False, None), "active", True),
+    (("saving", False, None), "active", True),
     # An active row of a deleted image: nobody else may have its bytes deleted.
-    (("deleted", True, AN_HOUR), "active", True, False),
-    (("pending_delete", False, None), "active", True, False),
+    (("deleted", True, AN_HOUR), "active", True),
+    (("pending_delete", False, None), "active", True),
     # A wreck's bytes are in use, whatever its rows say; they may have been lost already.
-    (("active", False, AN_HOUR), "pending_delete", True, False),
-    (("active", False, None), "pending_delete", True, False),
-    (("deactivated", False, None), "pending_delete", True, False),
+    (("active", False, AN_HOUR), "pending_delete", True),
+    (("active", False, None), "pending_delete", True),
+    (("deactivated", False, None), "pending_delete", True),
     # Not live.
-    (("pending_delete", True, AN_HOUR), "pending_delete", False, False),
-    (("pending_delete", False, None), "pending_delete", False, False),
-    (("queued", False, None), "pending_delete", False, False),
-    (("active", False, None), "deleted", False, False),
-    (("deleted", True, AN_HOUR), "pending_delete", False, False),
+    (("pending_delete", True, AN_HOUR), "pending_delete", False),
+    (("pending_delete", False, None), "pending_delete", False),
+    (("queued", False, None), "pending_delete", False),
+    (("active", False, None), "deleted", False),
+    (("deleted", True, AN_HOUR), "pending_delete", False),
 ]
 
 
-@pytest.mark.parametrize(("image", "status", "live", "proves"), LIVE_ROWS)
+@pytest.mark.parametrize("unreadable", [False, True], ids=["readable", "unreadable"])
+@pytest.mark.parametrize(("image", "status", "live"), LIVE_ROWS)
 def test_which_rows_are_live(
     world: World,
     image: tuple[str, bool, datetime.timedelta | None],
     status: str,
     live: bool,
-    proves: bool,
+    unreadable: bool,
 ) -> None:
     image_status, deleted, ago = image
     id = world.add_image(status=image_status, deleted=deleted, deleted_ago=ago)
     number = world.add_location(
-        id, status=status, deleted_ago=None if status == "active" else AN_HOUR
+        id,
+        status=status,
+        deleted_ago=None if status == "active" else AN_HOUR,
+        unreadable=unreadable,
     )
-    found = [at for page in world.source.live_locations(100) for at in page]
-    assert [at.location.id for at in found] == ([number] if live else [])
-    assert [at.proves_store for at in found] == ([proves] if live else [])
     assert world.source.still_live([number]) == frozenset([number] if live else [])
+    # Whether the image of a pending row is a wreck is looked up only if nothing else tells.
+    is_live = live and (unreadable or status == "active")
+    expected = [] if status == "deleted" else [(number, is_live)]
+    assert [(at.location.id, at.is_live) for at in references(world)] == expected
 
 
 def test_a_removed_location_is_not_live_while_another_is(world: World) -> None:
     image, live = world.add_live()
-    world.add_location(image, "fake://fast/removed")
-    assert [at.location.id for page in world.source.live_locations(9) for at in page] == [live]
+    removed = world.add_location(image, "fake://fast/removed")
+    assert world.source.still_live([live, removed]) == {live}
 
 
 def test_a_wreck_with_a_copy_made_since_uses_both(world: World) -> None:
     image = world.add_image(status="active", deleted=False, deleted_ago=AN_HOUR)
     pending = world.add_location(image, "fake://fast/pending")
     active = world.add_location(image, "fake://fast/copy", status="active", deleted_ago=None)
-    live = {at.location.id for page in world.source.live_locations(9) for at in page}
-    assert live == {pending, active}
-    assert world.source.still_live([pending, active]) == live
+    assert world.source.still_live([pending, active]) == {pending, active}
 
 
 def test_an_unreadable_live_location_is_seen_as_such(world: World) -> None:
     world.add_live(unreadable=True)
-    [[live]] = world.source.live_locations(100)
+    [live] = references(world)
+    assert live.is_live
     assert live.location.url == ""
     assert live.location.problem
+
+
+# Locations that follow a rule --------------------------------------------------------------
+
+
+def named(world: World, image: str, **columns: Any) -> int:
+    return world.add_location(image, f"fake://fast/images/{image}", **columns)
+
+
+def rule_of(world: World) -> Naming:
+    """The one that the locations of ``named`` follow in store fast."""
+    found = {at.naming for at in references(world) if at.location.store == "fast"}
+    [naming] = {at for at in found if at and (at.before, at.after) == ("fake://fast/images/", "")}
+    return naming
+
+
+def read_besides(world: World, *known: Naming) -> set[int]:
+    pages = world.source.references(100, lambda: known)
+    return {at.location.id for page in pages for at in page}
+
+
+def test_what_follows_a_known_rule_is_not_read(world: World) -> None:
+    image = world.add_image(status="active", deleted=False, deleted_ago=None)
+    live = {named(world, image, status="active", deleted_ago=None)}
+    gone = world.add_image()
+    pending = {named(world, gone)}
+    read = read_besides(world, rule_of(world))
+    # One of a thousand is, as a sample.
+    assert len(read) <= 1
+    assert read <= live | pending
+
+
+NOT_BY_RULE = {
+    "another name": "fake://fast/images/another",
+    "another image's": f"fake://fast/images/{uuid.uuid4()}",
+    "another place": "fake://fast/other/{image}",
+    "more behind it": "fake://fast/images/{image}.part",
+    "more before it": "fake://fast/images/x{image}",
+}
+
+
+@pytest.mark.parametrize("url", NOT_BY_RULE.values(), ids=NOT_BY_RULE)
+@pytest.mark.parametrize("status", ["active", "pending_delete"])
+def test_what_does_not_follow_the_rule_is_read(world: World, url: str, status: str) -> None:
+    image, _ = world.add_live()
+    named(world, image, status="active", deleted_ago=None)
+    odd = world.add_location(
+        image,
+        url.format(image=image),
+        status=status,
+        deleted_ago=None if status == "active" else AN_HOUR,
+    )
+    assert odd in read_besides(world, rule_of(world))
+
+
+def test_the_same_url_in_another_store_follows_no_rule_of_the_first(world: World) -> None:
+    image, _ = world.add_live()
+    named(world, image, status="active", deleted_ago=None)
+    rule = rule_of(world)
+    other = named(world, image, store="slow", status="active", deleted_ago=None)
+    none = named(world, image, store=None, status="active", deleted_ago=None)
+    assert {other, none} <= read_besides(world, rule)
+
+
+def test_what_cannot_be_read_follows_no_rule(world: World) -> None:
+    image, _ = world.add_live()
+    named(world, image, status="active", deleted_ago=None)
+    number = world.add_location(image, status="active", deleted_ago=None, unreadable=True)
+    assert number in read_besides(world, rule_of(world))
+
+
+def test_a_rule_that_is_learned_holds_from_the_next_page_on(world: World) -> None:
+    images = [world.add_image() for _ in range(9)]
+    for image in images:
+        named(world, image)
+    rule, known = rule_of(world), list[Naming]()
+    pages = []
+    for page in world.source.references(3, lambda: known):
+        pages.append(page)
+        known[:] = [rule]
+    assert len(pages[0]) == 3
+    assert sum(map(len, pages)) <= 3 + 1
+
+
+def test_new_live_locations_are_seen_whatever_rule_they_follow(world: World) -> None:
+    image, _ = world.add_live()
+    named(world, image, status="active", deleted_ago=None)
+    rule = rule_of(world)
+    read_besides(world, rule)
+    world.source.live_since()  # those of the newest that no page has shown may come once
+    new = world.add_image(status="active", deleted=False, deleted_ago=None)
+    number = named(world, new, status="active", deleted_ago=None)
+    assert [at.location.id for at in world.source.live_since()] == [number]
+
+
+def test_the_references_of_an_image_are_its_live_and_pending_locations(world: World) -> None:
+    image, live = world.add_live()
+    pending = world.add_location(image)
+    world.add_location(image, status="deleted")
+    gone = world.add_image()
+    of_gone = world.add_location(gone)
+    world.add_live()
+    found = world.source.references_of([image, gone], [])
+    assert sorted(at.id for at in found) == sorted([live, pending, of_gone])
+    assert {at.id for at in world.source.references_of([image, gone], [pending, of_gone])} == {live}
 
 
 def test_live_locations_that_come_later_are_seen_once(world: World) -> None:
@@ -610,21 +725,21 @@ def test_the_first_live_location_of_all_is_seen_when_it_comes(world: World) -> N
 
 
 @pytest.mark.parametrize("page_size", [1, 4, 100])
-def test_every_pending_location_is_listed_once(world: World, page_size: int) -> None:
-    """A restore can make each of them live."""
+def test_every_location_with_bytes_is_listed_once(world: World, page_size: int) -> None:
+    """A restore can make each of the pending ones live."""
     expected = [at for _ in range(5) for at in ids(pending_image(world, 2).locations)]
-    image, _ = world.add_live()
-    expected.append(world.add_location(image))
+    image, live = world.add_live()
+    expected += [live, world.add_location(image)]
     world.add_location(image, status="deleted")
-    pages = list(world.source.pending_locations(page_size))
+    pages = list(world.source.references(page_size))
     assert all(0 < len(page) <= page_size for page in pages)
-    assert sorted(at.id for page in pages for at in page) == sorted(expected)
+    assert sorted(at.location.id for page in pages for at in page) == sorted(expected)
 
 
 def test_still_live_tells_what_has_been_deleted_since(world: World) -> None:
     image, gone = world.add_live()
     _, stays = world.add_live()
-    list(world.source.live_locations(100))
+    references(world)
     world.change_image(image, status="pending_delete", deleted=True)
     world.change_location(gone, status="pending_delete", deleted=True)
     assert world.source.still_live([gone, stays, 4711]) == frozenset({stays})

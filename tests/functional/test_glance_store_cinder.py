@@ -44,6 +44,8 @@ class CinderPlace(Place):
     notices_another_root: ClassVar = False
     says_size: ClassVar = False
     many: ClassVar = 20
+    knows_plain_urls = False
+
     refused: ClassVar = [
         "cinder://",
         "cinder://cin/",

@@ -15,13 +15,13 @@ import pytest
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW, FakeGlance, FakeSource
 from scrubber import config, errors, pool
+from scrubber.canaries import Canaries
 from scrubber.checks import checklist, clock, command, database, pending, state, stores
 from scrubber.checks import source as sources
 from scrubber.checks.checklist import Check, carry_out, run_checks
 from scrubber.checks.finding import Finding, Severity, failure, ok, warning
 from scrubber.checks.reading import Hasty, most_common
 from scrubber.checks.site import Site
-from scrubber.live import Canaries
 from scrubber.model import Selection
 from scrubber.planning.due import Ages
 from scrubber.sources.rights import Server
@@ -445,10 +445,11 @@ def test_a_purge_that_would_come_first(age: float | None, scrub_time: float, war
 
 def live_rows(glance: FakeGlance, *drivers: FakeDriver) -> stores.LiveRows:
     of = Stores(drivers, {})
-    seen = stores.LiveRows(of, Canaries(of))
-    for page in FakeSource(glance).live_locations(10):
-        for live in page:
-            seen.see(live)
+    source = FakeSource(glance)
+    seen = stores.LiveRows(of, Canaries(of, source.images))
+    for page in source.references(10):
+        for reference in page:
+            seen.see(reference.location)
     return seen
 
 
@@ -597,7 +598,7 @@ def test_rows_that_cannot_be_read_leave_the_stores_to_be_looked_at(
         raise errors.SourceUnavailable("the database is gone")
         yield
 
-    monkeypatch.setattr(FakeSource, "live_locations", fails)
+    monkeypatch.setattr(FakeSource, "references", fails)
     found = list(stores.look(new_site(FakeGlance(), FakeDriver("fast"))))
     assert "the database is gone" in messages(found, Severity.FAILURE)
     assert of_store(found, "fast").severity is Severity.OK

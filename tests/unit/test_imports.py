@@ -174,8 +174,8 @@ ROOMS = [
             "scrubber.options",
             "scrubber.errors",
             "scrubber.glance",
+            "scrubber.canaries",
             "scrubber.health",
-            "scrubber.live",
             "scrubber.model",
             "scrubber.planning",
             "scrubber.pool",
@@ -211,8 +211,19 @@ ROOMS = [
         },
     ),
     (
+        "scrubber.canaries",
+        {
+            "scrubber.model",
+            "scrubber.errors",
+            "scrubber.planning.proof",
+            "scrubber.stores.base",
+            "scrubber.stores.registry",
+        },
+    ),
+    (
         "scrubber.live",
         {
+            "scrubber.canaries",
             "scrubber.model",
             "scrubber.errors",
             "scrubber.pool",
@@ -222,6 +233,8 @@ ROOMS = [
             "scrubber.stores.call",
             "scrubber.stores.registry",
             "scrubber.stores.uri",
+            # What is asked about.
+            "scrubber.work",
         },
     ),
 ]

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from contract.fake_source import FakeGlance, FakeSource
 from contract.sections import section
 from scrubber import errors
+from scrubber.health import Health
 from scrubber.live import LiveReferences
 from scrubber.model import Target
 from scrubber.planning.due import Ages
+from scrubber.store_state import StoreState
 from scrubber.stores import base
 from scrubber.stores.rbd import RbdDriver
 from scrubber.stores.registry import Stores
+from scrubber.work import Piece
 from unit.fake_ceph_modules import FSID, FakeCeph
 
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -189,7 +192,9 @@ def test_a_short_live_url_guards_its_image_from_stores_that_may_delete_in_its_po
     )
     live.load(1000)
     live.refresh()
-    assert bool(live.used([(other.identify(url), pending)])) is is_known
+    state = StoreState(other, Health(other))
+    piece = Piece(glance.rows[pending].location, state, other.root(url), other.identify(url))
+    assert bool(live.used([piece])) is is_known
     assert bool(live.hindrance(url)) is not is_known
 
 

@@ -236,7 +236,7 @@ def test_a_stop_ends_a_batch_between_two_objects() -> None:
     assert all(scene.is_untouched(image) for image in images)
 
 
-@pytest.mark.parametrize("moment", ["live_locations", "claim", "still_ours", "live_since"])
+@pytest.mark.parametrize("moment", ["references", "claim", "still_ours", "live_since"])
 def test_nothing_is_sent_after_a_stop(moment: str) -> None:
     scene = Scene()
     images = [scene.image(f"{number}") for number in range(5)]

@@ -206,7 +206,7 @@ def test_many_finishes_are_written_together() -> None:
 
 # Sources and code that fail ---------------------------------------------------------------
 
-METHODS = ["candidates", "now", "live_locations", "claim", "still_ours", "live_since", "finish"]
+METHODS = ["candidates", "now", "references", "claim", "still_ours", "live_since", "finish"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -124,6 +124,9 @@ class RbdDriver(base.Driver):
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         return [self._readings(url) for url in urls]
 
+    def is_plain(self, url: str) -> bool:
+        return "%" not in url and "\0" not in url and parsed(url) is not None
+
     def _readings(self, url: str) -> Iterable[str]:
         """What Glance may read: it takes any fsid for that of the cluster it is connected to."""
         name = parsed(url)

@@ -222,6 +222,12 @@ class SwiftDriver(base.Driver):
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
         return [self._readings(url) for url in urls]
 
+    def is_plain(self, url: str) -> bool:
+        try:
+            return addresses.parse(url).is_plain
+        except errors.Refused:
+            return False
+
     def _readings(self, url: str) -> Iterable[str]:
         try:
             address = addresses.parse(url)

@@ -1,0 +1,70 @@
+"""How objects are named: Glance names them after their images.
+
+Whoever knows the rule need not read each row: the users of an object that is named after an
+image are found by that image's id.  So a run reads only the locations that follow no rule.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: So many locations are read of each rule before the others are passed over: the stores are
+#: proven by some of them, and a store may hold no more.
+ENOUGH = 32
+
+#: Each costs the database a comparison for each row.
+MOST = 32
+
+_LENGTH = 36
+_ID = re.compile(r"[\w-]{36}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Location URLs that differ only in the id of the image that the row belongs to.
+
+    :param before: what comes before the id; may hold credentials, like ``after``.
+    :param metadata: the row's, as it stands there: it names the store.
+    """
+
+    before: str = field(repr=False)
+    after: str = field(repr=False)
+    metadata: str | None
+
+    @classmethod
+    def of(cls, url: str, image_id: str, metadata: str | None) -> "Naming | None":
+        """That of a URL which holds its own image's id; None if it does not.
+
+        Nor if it is not ASCII: some databases take other characters for the same.
+        """
+        before, found, after = url.rpartition(image_id)
+        if not found or not url.isascii() or not _ID.fullmatch(image_id):
+            return None
+        return cls(before, after, metadata)
+
+
+def named_image(identity: str) -> str | None:
+    """The id of the image that an object is named after, if there is such an image."""
+    last = identity[-_LENGTH:]
+    return last if _ID.fullmatch(last) else None
+
+
+class Namings:
+    """The rules that enough locations have been found to follow.
+
+    :ivar known: these rules; a source reads few more locations that follow them.
+    """
+
+    def __init__(self) -> None:
+        self.known: tuple[Naming, ...] = ()
+        self._found = Counter[Naming]()
+
+    def consider(self, naming: Naming, is_rule: Callable[[], bool]) -> None:
+        """A location follows it.
+
+        :param is_rule: whether all that follow it are objects named after their images.
+        """
+        self._found[naming] += 1
+        if self._found[naming] == ENOUGH and len(self.known) < MOST and is_rule():
+            self.known += (naming,)
