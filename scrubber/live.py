@@ -84,8 +84,7 @@ class LiveReferences:
         if not all(driver.is_plain(location.url) for driver in readers):
             return False
         entries = [*self._entries([location]), *self._alias_entries([location])]
-        named = all(identity.endswith(location.image_id) for identity, _ in entries)
-        return named and self.hindrance(location.url) is None
+        return all(identity.endswith(location.image_id) for identity, _ in entries)
 
     def refresh(self) -> None:
         """Add what has become live since; before every delete.
@@ -175,12 +174,9 @@ class LiveReferences:
     ) -> list[Location]:
         """The locations of the images that these objects are named after."""
         images = {image for identity in owners if (image := named_image(identity)) is not None}
-        # What can only be itself need not be read again: most of a batch.
-        alone = {
-            piece.location.id
-            for piece in pieces
-            if len(owners[piece.identity]) == 1 and piece.store.driver.is_plain(piece.location.url)
-        }
+        # Most of a batch need not be read again: if a URL is plain it means that object only,
+        # and if it is not the index has it.
+        alone = {piece.location.id for piece in pieces if len(owners[piece.identity]) == 1}
         return self._source.references_of(images, alone) if images else []
 
     def _not_due(self, locations: set[int]) -> frozenset[int]:

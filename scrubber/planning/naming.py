@@ -16,6 +16,9 @@ ENOUGH = 32
 #: Each costs the database a comparison for each row.
 MOST = 32
 
+#: Where each image has a container of its own, each location follows another rule.
+MOST_COUNTED = 10_000
+
 _LENGTH = 36
 _ID = re.compile(r"[\w-]{36}", re.ASCII)
 
@@ -38,10 +41,10 @@ class Naming:
 
         Nor if it is not ASCII: some databases take other characters for the same.
         """
-        before, found, after = url.rpartition(image_id)
-        if not found or not url.isascii() or not _ID.fullmatch(image_id):
+        if not _ID.fullmatch(image_id) or not url.isascii():
             return None
-        return cls(before, after, metadata)
+        before, found, after = url.rpartition(image_id)
+        return cls(before, after, metadata) if found else None
 
 
 def named_image(identity: str) -> str | None:
@@ -65,6 +68,8 @@ class Namings:
 
         :param is_rule: whether all that follow it are objects named after their images.
         """
+        if len(self._found) >= MOST_COUNTED and naming not in self._found:
+            return
         self._found[naming] += 1
         if self._found[naming] == ENOUGH and len(self.known) < MOST and is_rule():
             self.known += (naming,)

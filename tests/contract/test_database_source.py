@@ -11,6 +11,7 @@ from sqlalchemy import text
 from contract.worlds import AN_HOUR, LEASE, DatabaseWorld, image_and_locations, only
 from scrubber import errors
 from scrubber.model import Candidate, Location, Selection
+from scrubber.planning.naming import Naming
 from scrubber.sources.base import Finish
 from scrubber.sources.rehearsal import RehearsalSource
 from scrubber.sources.restoring import Held
@@ -259,6 +260,26 @@ def test_many_live_rows_come_once_though_only_the_newest_are_remembered(
     )
     pages = list(world.source.references(1000))
     assert sum(map(len, pages)) == 5992
+    assert world.source.live_since() == []
+    world.add_row(image, status="active", deleted=False)
+    assert len(world.source.live_since()) == 1
+
+
+def test_what_follows_a_rule_is_not_new_for_that(database_world: DatabaseWorld) -> None:
+    """Few of these rows are read, so their numbers do not tell which was the newest."""
+    world = database_world
+    image, _first = world.add_live()
+    world.execute(
+        text(
+            "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 6000) "
+            "INSERT INTO image_locations (id, image_id, value, meta_data, status, deleted) "
+            f"SELECT i, '{image}', 'fake://fast/{image}', '{{}}', 'active', 0 FROM n"
+        )
+    )
+    known = [Naming("fake://fast/", "", "{}")]
+    assert sum(map(len, world.source.references(1000, lambda: known))) < 20
+    # Ids are given before they are committed: those of the last thousand may come once.
+    assert len(world.source.live_since()) <= 1000
     assert world.source.live_since() == []
     world.add_row(image, status="active", deleted=False)
     assert len(world.source.live_since()) == 1

@@ -122,6 +122,23 @@ def test_of_two_pieces_that_are_one_object_each_is_the_others_user(cloud: Cloud)
     assert cloud.is_used(second, first, fourth, third) == [True] * 4
 
 
+def test_of_two_pieces_of_one_image_each_is_the_others_user(cloud: Cloud) -> None:
+    first = cloud.pending()
+    second = cloud.pending(first.url, image=first.image_id)
+    assert cloud.is_used(first, second) == [False, False]
+    cloud.glance.change_location(second.id, status="active", deleted=False)
+    assert cloud.is_used(first, second) == [True, True]
+
+
+def test_objects_in_folders_named_after_images_are_all_read(cloud: Cloud) -> None:
+    """Their names do not end with the image's id: nobody would look for that image."""
+    live = []
+    for _ in range(3 * PAGE):
+        image = cloud.glance.add_image(status="active", deleted=False, deleted_at=None)
+        live.append(cloud._add(image, f"fake://fast/{image}/data", "fast", "active"))
+    assert cloud.is_used(*[cloud.pending(at.url) for at in live]) == [True] * len(live)
+
+
 def test_what_comes_after_the_reading_is_seen(cloud: Cloud) -> None:
     pending = cloud.pending()
     assert cloud.is_used(pending) == [False]

@@ -125,7 +125,8 @@ class RbdDriver(base.Driver):
         return [self._readings(url) for url in urls]
 
     def is_plain(self, url: str) -> bool:
-        return "%" not in url and "\0" not in url and parsed(url) is not None
+        name = parsed(url)
+        return name is not None and name.fsid == name.fsid.lower() and not {"%", "\0"} & {*url}
 
     def _readings(self, url: str) -> Iterable[str]:
         """What Glance may read: it takes any fsid for that of the cluster it is connected to."""
