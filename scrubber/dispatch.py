@@ -31,7 +31,6 @@ class Dispatcher:
     :param send_within: see :class:`~scrubber.deleter.Deleter`; so is ``call_timeout``.
     :param sending: told the jobs of each batch that goes to a store.
     :param settle: told the verdict on each piece, in the order in which they come.
-    :param end_of_batch: called when it was told those of a batch, or of what was given back.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Dispatcher:
         call_timeout: Callable[[], float],
         sending: Callable[[Sequence[Job]], None],
         settle: Callable[[Job, Piece, Verdict], None],
-        end_of_batch: Callable[[], None],
     ) -> None:
         self._slots = slots
         self._last_look = last_look
@@ -56,7 +54,6 @@ class Dispatcher:
         )
         self._sending = sending
         self._settle = settle
-        self._end_of_batch = end_of_batch
         self._stores: deque[StoreState] = deque()
         self._followers: dict[str, list[Entry]] = {}
         self._throughput = Throughput(time.monotonic())
@@ -167,7 +164,6 @@ class Dispatcher:
             self._conclude(*store.queue.pop(), verdict)
             gave_back = True
         if gave_back:
-            self._end_of_batch()
             self._slots.changed.ring()  # who waits for room may have looked before
 
     def _holds_unwanted(self, store: StoreState) -> bool:
@@ -239,11 +235,8 @@ class Dispatcher:
     def _send_one(self, store: StoreState, batch: Batch) -> None:
         try:
             verdicts = self._carry_out(store, batch)
-            try:
-                for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
-                    self._conclude(job, piece, verdict)
-            finally:
-                self._end_of_batch()
+            for (job, piece), verdict in zip(batch.entries, verdicts, strict=True):
+                self._conclude(job, piece, verdict)
             self._throughput = self._throughput.after(len(batch.entries), time.monotonic())
         finally:
             del store.in_flight[batch]

@@ -16,11 +16,11 @@ from scrubber.orders import Orders
 from scrubber.planning.due import Ages
 from scrubber.planning.proof import Thresholds
 from scrubber.planning.retry import Patience
+from scrubber.recorder import Audit
 from scrubber.reporting.announcing import Announcer
 from scrubber.reporting.report import Report, utcnow
 from scrubber.reporting.totals import Totals
 from scrubber.run import Run, Settings
-from scrubber.settling import Audit
 from scrubber.sources.base import Source
 from scrubber.sources.opening import open_source
 from scrubber.state.base import Ledger, NoLedger

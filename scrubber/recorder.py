@@ -1,6 +1,7 @@
 """Keeps what was claimed: renews it, gives it back, and records what was deleted.
 
-Bytes first, then the row: a crash in between repeats a delete instead of leaking bytes.
+Bytes first, then the audit trail, then the row: a crash in between repeats a delete instead of
+leaking bytes, and no row says more than the trail.
 A finish is tried until it succeeds or the process has to leave; then the rows simply
 stay pending.
 """
@@ -9,17 +10,20 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from scrubber import errors, pool
-from scrubber.model import Candidate, Location
+from scrubber.model import Candidate, Location, Settled
 from scrubber.reporting.report import Report
 from scrubber.sources.base import Claim, Finish, Source
 
 LOG = logging.getLogger(__name__)
 
-#: Rows are written together: so many, or those of so many seconds.
-BATCH = 1000
+#: Whoever keeps the audit trail.
+Audit = Callable[[Sequence[Settled]], None]
+
+#: Lines and rows are written together: so many, or those of so many seconds.
+BATCH = 1500
 BATCH_SECONDS = 0.2
 
 #: Between two tries of a finish that failed.
@@ -38,16 +42,19 @@ class Recorder:
         self,
         source: Source,
         report: Report,
+        audit: Audit | None,
         lease: Callable[[], float],
         patience: Callable[[], float],
         on_trouble: Callable[[Exception], None],
     ) -> None:
         self._source = source
         self._report = report
+        self._audit = audit
         self._lease = lease
         self._patience = patience
         self._on_trouble = on_trouble
         self._claims: dict[Claim, None] = {}  # the oldest first, and so renewed first
+        self._told: list[Settled] = []
         self._locations: dict[int, tuple[Claim, Location]] = {}
         self._finishing: dict[int, tuple[Claim, Location]] = {}
         self._finished_lately: set[int] = set()
@@ -78,6 +85,11 @@ class Recorder:
     def look_again(self) -> None:
         """Rows are read anew: what is finished by now does not show as pending in them."""
         self._finished_lately.clear()
+
+    def tell(self, settled: Settled) -> None:
+        """What became of a location, for the trail; before it is finished."""
+        self._told.append(settled)
+        self._touched()
 
     def finish_location(self, claim: Claim, location: Location) -> None:
         self._locations[location.id] = (claim, location)
@@ -135,15 +147,25 @@ class Recorder:
 
     def _write(self) -> None:
         self._waiting = 0
+        told, self._told = self._told, []
         locations, self._locations = self._locations, {}
         self._finishing = locations
         images, self._images = self._images, set()
         returned, self._returned = self._returned, defaultdict(set)
+        self._write_trail(told)
         if locations or images:
             self._finish(Finish(frozenset(locations), frozenset(images)), locations)
         for claim, ids in returned.items():
             self._release(claim, ids)
         self._claims = {claim: None for claim in self._claims if claim.locations}
+
+    def _write_trail(self, told: list[Settled]) -> None:
+        if self._audit is None or not told:
+            return
+        try:
+            self._audit(told)
+        except Exception:
+            LOG.exception("What became of %d locations is not in the audit trail", len(told))
 
     def _finish(self, finish: Finish, locations: dict[int, tuple[Claim, Location]]) -> None:
         while True:
@@ -161,6 +183,9 @@ class Recorder:
                     error,
                 )
                 self._changed.wait(min(RETRY_SECONDS, left))
+                # What was under way ends meanwhile: the trail does not wait for a database.
+                told, self._told = self._told, []
+                self._write_trail(told)
         for claim, location in locations.values():
             claim.locations.discard(location.id)
         self._finished_lately.update(locations)

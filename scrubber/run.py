@@ -20,9 +20,9 @@ from scrubber.planning.due import Ages, due, due_at
 from scrubber.planning.order import FairQueue
 from scrubber.planning.retry import Patience
 from scrubber.plans import PROOF_SECONDS, Plan, Planner
-from scrubber.recorder import Recorder
+from scrubber.recorder import Audit, Recorder
 from scrubber.reporting.report import Pace, Report, utcnow
-from scrubber.settling import Audit, Settler
+from scrubber.settling import Settler
 from scrubber.sources.base import Claim, Source
 from scrubber.state.base import Ledger
 from scrubber.stores.registry import Stores
@@ -120,6 +120,7 @@ class Run:
         self._recorder = Recorder(
             source,
             report,
+            audit,
             lease=lambda: settings().claim_lease,
             patience=self._patience_at_end,
             on_trouble=self._abort,
@@ -133,7 +134,6 @@ class Run:
             report,
             self._recorder,
             self._troubles,
-            audit,
             is_ending=lambda: self._dispatcher.ending,
         )
         last_look = LastLook(
@@ -152,7 +152,6 @@ class Run:
             call_timeout=lambda: settings().call_timeout,
             sending=self._count_sent,
             settle=self._settler.settle,
-            end_of_batch=self._settler.flush,
         )
         report.before_look = self._report_stores
 
@@ -271,7 +270,6 @@ class Run:
             behind = not jobs
             for job in jobs:
                 self._dispatcher.push(job)
-            self._settler.flush()
             self._troubles.write()
             self._dispatcher.wait_for_room(size, lease, only)
 
@@ -410,4 +408,3 @@ class Run:
                     job.held -= 1
                     self._settler.settle(job, piece, verdict)
                 found.missing.clear()
-        self._settler.flush()

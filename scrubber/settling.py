@@ -1,24 +1,16 @@
-"""What became of locations: for the report, the audit trail, the ledger and the recorder.
-
-Of a whole batch at a time: the trail has its lines before a row may be finished, so that no row
-says more than the trail, and a thousand lines cost little more than one.
-"""
+"""What became of locations: for the report, the ledger and the recorder."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from scrubber.model import Candidate, Location, Outcome, Settled
 from scrubber.plans import NO_STORE, Plan
 from scrubber.recorder import Recorder
 from scrubber.reporting.report import Report
-from scrubber.sources.base import Claim
 from scrubber.troubles import Troubles
 from scrubber.work import Job, Piece, Verdict
 
 LOG = logging.getLogger(__name__)
-
-#: Whoever keeps the audit trail.
-Audit = Callable[[Sequence[Settled]], None]
 
 
 class Settler:
@@ -33,34 +25,14 @@ class Settler:
         report: Report,
         recorder: Recorder,
         troubles: Troubles,
-        audit: Audit | None,
         is_ending: Callable[[], bool],
     ) -> None:
         self._report = report
         self._recorder = recorder
         self._troubles = troubles
-        self._audit = audit
         self._is_ending = is_ending
         self.tried: set[int] = set()
         self._elsewhere: set[str] = set()
-        self._told: list[Settled] = []
-        self._locations: list[tuple[Claim, Location]] = []
-        self._images: list[Candidate] = []
-
-    def flush(self) -> None:
-        """Hand on what has come up since the last time."""
-        told, self._told = self._told, []
-        if self._audit is not None and told:
-            try:
-                self._audit(told)
-            except Exception:
-                LOG.exception("What became of %d locations is not in the audit trail", len(told))
-        locations, self._locations = self._locations, []
-        for claim, location in locations:
-            self._recorder.finish_location(claim, location)
-        images, self._images = self._images, []
-        for candidate in images:
-            self._recorder.finish_image(candidate)
 
     # Claimed --------------------------------------------------------------------------
 
@@ -79,7 +51,7 @@ class Settler:
             self.count_elsewhere([job.candidate])
         if outcome.done:
             self._troubles.done(location)
-            self._locations.append((job.claim, location))
+            self._recorder.finish_location(job.claim, location)
         else:
             self._leave(job, piece, verdict)
         if job.ended:
@@ -108,7 +80,7 @@ class Settler:
         store = location.store or NO_STORE
         self._report.record(job.candidate, location, store, Outcome.EXTERNAL)
         self._tell(job, location, store, Verdict(Outcome.EXTERNAL))
-        self._locations.append((job.claim, location))
+        self._recorder.finish_location(job.claim, location)
 
     def end(self, job: Job) -> None:
         """Nothing is left to do for an image."""
@@ -119,7 +91,7 @@ class Settler:
         """A line for the trail; before the ledger forgets what is done."""
         assert verdict.outcome is not None
         image = job.candidate.image
-        self._told.append(
+        self._recorder.tell(
             Settled(
                 run=self._report.run,
                 image=image.id,
@@ -152,7 +124,7 @@ class Settler:
         """All of it is gone."""
         if not candidate.kind.is_whole:
             return  # live, or finished long ago: only its locations were due
-        self._images.append(candidate)
+        self._recorder.finish_image(candidate)
         self._report.scrubbed(candidate, stores)
         LOG.debug("Image %s is scrubbed.", candidate.image.id)
 

@@ -12,6 +12,7 @@ from scrubber.planning.circuit import Circuit
 from scrubber.planning.due import Ages
 from scrubber.reporting import text
 from scrubber.reporting.report import Report, utcnow
+from scrubber.sources.base import Finish, Finished
 from scrubber.stores.registry import Stores
 from scrubber.stores.rehearsal import RehearsalDriver
 from unit.scenes import PATIENCE, Scene, finish, outcomes, reasons, until
@@ -345,6 +346,43 @@ def test_what_goes_back_unsent_is_not_told() -> None:
     scene.fast.before_each = lambda _name: scene.stop.set()
     scene.run()
     assert [settled.outcome.value for settled in scene.audited] == ["deleted"]
+
+
+def test_no_row_says_more_than_the_trail() -> None:
+    scene = Scene(FakeDriver("fast", batch=1))
+    for number in range(20):
+        scene.image(f"{number}")
+    finish = scene.source.finish
+    missing: list[frozenset[int]] = []
+
+    def see_the_trail(rows: Finish) -> Finished:
+        missing.append(rows.locations - {settled.location for settled in scene.audited})
+        return finish(rows)
+
+    scene.source.finish = see_the_trail  # type: ignore[method-assign]
+    scene.run()
+    assert len(scene.audited) == 20
+    assert missing
+    assert not any(missing)
+
+
+def test_the_trail_does_not_wait_for_a_database_that_takes_no_rows() -> None:
+    scene = Scene(FakeDriver("fast", batch=1), pool_size=2)
+    for number in range(2):
+        scene.image(f"{number}")
+    second = pool.Flag()
+    scene.fast.before_each = lambda name: (second.wait(PATIENCE) if name == "1" else None, None)[1]
+
+    def refuse() -> None:
+        second.set()  # the other delete ends while the first one's row cannot be written
+        raise errors.SourceUnavailable("lost connection")
+
+    scene.source.before["finish"] = refuse
+    task = scene.start()
+    until(lambda: len(scene.audited) == 2)
+    scene.source.before.clear()
+    task.join()
+    assert len(scene.audited) == 2
 
 
 def test_an_audit_trail_that_cannot_be_written_stops_no_run() -> None:
