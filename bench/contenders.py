@@ -54,6 +54,7 @@ def measure(contender: Contender, scene: Scene, images: int, **more: Any) -> Mea
         done=images - max(left.rows, -(-left.objects // objects)),
         seconds=taken.seconds,
         cpu_seconds=taken.cpu_seconds,
+        kernel_seconds=taken.kernel_seconds,
         server_cpu_seconds=taken.server_cpu_seconds,
         peak_mib=taken.peak_mib,
         **more,

@@ -58,6 +58,13 @@ class Pending(Row):
                 Figure("most memory over least", max(memory) / min(memory), at_most(1.2)),
                 Figure("most time per image over least", max(seconds) / min(seconds), at_most(1.2)),
             ]
+            # The kernel takes longer for a file the more there are in a directory.
+            start = sum(each.own_seconds for each in points if not each.beside)
+            own = [(each.own_seconds - start) / each.done for each in many]
+            if min(own) > 0:
+                figures.append(
+                    Figure("likewise of processor time, the kernel's apart", max(own) / min(own))
+                )
         return figures
 
 

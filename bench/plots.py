@@ -48,6 +48,7 @@ def _pending(measured: Sequence[Measured], file: Path) -> None:
         above.set(ylabel="MiB at most", xscale="log", ylim=(0, None))
         _line(below, points, lambda each: each.seconds_each * 1e6, "time")
         _line(below, points, lambda each: (each.cpu_seconds - start) / each.done * 1e6, "CPU")
+        _line(below, points, lambda each: each.kernel_seconds / each.done * 1e6, "of it the kernel")
         below.set(xlabel="pending images", ylabel="µs per image, start not counted")
         below.set(xscale="log", ylim=(0, None))
 

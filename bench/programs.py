@@ -37,12 +37,14 @@ class Taken:
     """What it took, start-up included.
 
     :param cpu_seconds: user and system, of all processes that ended.
+    :param kernel_seconds: of these, system.
     :param peak_mib: the most that each process had in memory at once, added up.
     :param server_cpu_seconds: of our other children meanwhile, by name.
     """
 
     seconds: float
     cpu_seconds: float
+    kernel_seconds: float
     peak_mib: float
     server_cpu_seconds: dict[str, float]
 
@@ -52,7 +54,7 @@ def run(*programs: Program, log: Path, timeout: float = HARD_TIMEOUT) -> Taken:
 
     :raises ProgramFailed: one of them has failed, or takes too long; the others are killed.
     """
-    servers, cpu, started = _cpu_of_servers(), _cpu_of_ended(), time.perf_counter()
+    servers, before, started = _cpu_of_servers(), _of_ended(), time.perf_counter()
     peaks: dict[int, int] = {}
     with ExitStack() as stack:
         running = [
@@ -65,10 +67,12 @@ def run(*programs: Program, log: Path, timeout: float = HARD_TIMEOUT) -> Taken:
         statuses = [child.stop() for child in running]
     if any(statuses):
         raise ProgramFailed(f"exit status {max(statuses, key=abs)}: {_tail(log)}")
-    used = _cpu_of_servers()
+    used, after = _cpu_of_servers(), _of_ended()
+    kernel_seconds = after.ru_stime - before.ru_stime
     return Taken(
         seconds,
-        _cpu_of_ended() - cpu,
+        after.ru_utime - before.ru_utime + kernel_seconds,
+        kernel_seconds,
         sum(peaks.values()) / 1024,
         {name: used[name] - servers[name] for name in used if name in servers},
     )
@@ -142,7 +146,6 @@ def _name_of(argv: Sequence[str]) -> str:
     return next((Path(word).name for word in argv if word.endswith(".py")), Path(argv[0]).name)
 
 
-def _cpu_of_ended() -> float:
-    """Seconds, of our children that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _of_ended() -> resource.struct_rusage:
+    """What our children that have ended took."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN)

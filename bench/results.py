@@ -21,6 +21,7 @@ class Measured:
     :param turn: how often this was measured before.
     :param images: that were there to delete.
     :param done: of these, what is gone, rows and objects.
+    :param kernel_seconds: of cpu_seconds, the kernel's.
     :param server_cpu_seconds: of databases and stores meanwhile, by program.
     :param peak_mib: the most that was in memory.
     :param idle_seconds: what it takes to find nothing, if that was measured.
@@ -35,6 +36,7 @@ class Measured:
     done: int
     seconds: float
     cpu_seconds: float = 0.0
+    kernel_seconds: float = 0.0
     server_cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_mib: float = 0.0
     idle_seconds: float = 0.0
@@ -57,6 +59,11 @@ class Measured:
     def seconds_each(self) -> float:
         """Without what it takes to find nothing."""
         return max(0.0, self.seconds - self.idle_seconds) / max(1, self.done)
+
+    @property
+    def own_seconds(self) -> float:
+        """Of processors, without the kernel's."""
+        return self.cpu_seconds - self.kernel_seconds
 
     @property
     def cpu_each(self) -> float:

@@ -180,6 +180,23 @@ def test_growth_is_judged_where_starting_does_not_matter() -> None:
     assert figures["most time per image over least"] == ("1.3", "≤ 1.2: **not met**")
 
 
+def test_the_kernels_part_of_growth_is_told_apart() -> None:
+    def run(images: int, own: float, kernel: float) -> Measured:
+        return measured(
+            images=images,
+            done=images,
+            seconds=own + kernel,
+            peak_mib=100,
+            cpu_seconds=own + kernel,
+            kernel_seconds=kernel,
+            beside=images,
+        )
+
+    runs = [run(0, 1, 1), run(10_000, 2, 1), run(100_000, 12, 20)]
+    figures = said(Pending().figures(runs))
+    assert figures["likewise of processor time, the kernel's apart"][0] == "1.1"
+
+
 def test_the_live_check_is_a_share_of_the_run() -> None:
     runs = [measured(seconds=4, beside=1_000), measured(seconds=5, beside=1_000_000)]
     figures = said(LiveImages().figures(runs))
