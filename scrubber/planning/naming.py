@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: So many locations are read of each rule before the others are passed over: the stores are
-#: proven by some of them, and a store may hold no more.
+#: So many locations are read of each rule before the others are passed over: stores are proven by
+#: some of those that are live, and a store may hold no more.
 ENOUGH = 32
 
 #: Each costs the database a comparison for each row.
@@ -25,18 +25,20 @@ _ID = re.compile(r"[\w-]{36}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Location URLs that differ only in the id of the image that the row belongs to.
+    """Locations whose URLs differ only in the id of the image that the row belongs to.
 
     :param before: what comes before the id; may hold credentials, like ``after``.
     :param metadata: the row's, as it stands there: it names the store.
+    :param is_live: those that Glance has not marked deleted, or those that are pending.
     """
 
     before: str = field(repr=False)
     after: str = field(repr=False)
     metadata: str | None
+    is_live: bool
 
     @classmethod
-    def of(cls, url: str, image_id: str, metadata: str | None) -> "Naming | None":
+    def of(cls, url: str, image_id: str, metadata: str | None, is_live: bool) -> "Naming | None":
         """That of a URL which holds its own image's id; None if it does not.
 
         Nor if it is not ASCII: some databases take other characters for the same.
@@ -44,7 +46,7 @@ class Naming:
         if not _ID.fullmatch(image_id) or not url.isascii():
             return None
         before, found, after = url.rpartition(image_id)
-        return cls(before, after, metadata) if found else None
+        return cls(before, after, metadata, is_live) if found else None
 
 
 def named_image(identity: str) -> str | None:

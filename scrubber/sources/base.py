@@ -54,7 +54,8 @@ class Reference:
     @property
     def naming(self) -> Naming | None:
         """The rule that its URL may follow."""
-        return Naming.of(self.location.url, self.location.image_id, self.metadata)
+        at = self.location
+        return Naming.of(at.url, at.image_id, self.metadata, self.is_live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def _is_to_be_read(known: Collection[Naming], sample: int) -> ColumnElement[bool
 def _follows(naming: Naming) -> ColumnElement[bool]:
     url = literal(naming.before) + _locations.image_id + literal(naming.after)
     return and_(
+        rules.is_live() if naming.is_live else rules.is_pending(),
         _locations.value == url,
         _locations.meta_data.is_(None)
         if naming.metadata is None

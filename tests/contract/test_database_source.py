@@ -276,7 +276,7 @@ def test_what_follows_a_rule_is_not_new_for_that(database_world: DatabaseWorld) 
             f"SELECT i, '{image}', 'fake://fast/{image}', '{{}}', 'active', 0 FROM n"
         )
     )
-    known = [Naming("fake://fast/", "", "{}")]
+    known = [Naming("fake://fast/", "", "{}", is_live=True)]
     assert sum(map(len, world.source.references(1000, lambda: known))) < 20
     # Ids are given before they are committed: those of the last thousand may come once.
     assert len(world.source.live_since()) <= 1000

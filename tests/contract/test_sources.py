@@ -610,14 +610,15 @@ def named(world: World, image: str, **columns: Any) -> int:
     return world.add_location(image, f"fake://fast/images/{image}", **columns)
 
 
-def rule_of(world: World) -> Naming:
-    """The one that the locations of ``named`` follow in store fast."""
+def rules_of(world: World) -> set[Naming]:
+    """Those that the locations of ``named`` follow in store fast: for live and for pending ones."""
     found = {at.naming for at in references(world) if at.location.store == "fast"}
-    [naming] = {at for at in found if at and (at.before, at.after) == ("fake://fast/images/", "")}
-    return naming
+    rules = {at for at in found if at and (at.before, at.after) == ("fake://fast/images/", "")}
+    assert rules
+    return rules
 
 
-def read_besides(world: World, *known: Naming) -> set[int]:
+def read_besides(world: World, known: set[Naming]) -> set[int]:
     pages = world.source.references(100, lambda: known)
     return {at.location.id for page in pages for at in page}
 
@@ -627,10 +628,21 @@ def test_what_follows_a_known_rule_is_not_read(world: World) -> None:
     live = {named(world, image, status="active", deleted_ago=None)}
     gone = world.add_image()
     pending = {named(world, gone)}
-    read = read_besides(world, rule_of(world))
+    read = read_besides(world, rules_of(world))
     # One of a thousand is, as a sample.
     assert len(read) <= 1
     assert read <= live | pending
+
+
+def test_a_rule_for_pending_locations_is_none_for_live_ones(world: World) -> None:
+    """Stores are proven by live ones: enough of them are read, however many are pending."""
+    image = world.add_image(status="active", deleted=False, deleted_ago=None)
+    live = named(world, image, status="active", deleted_ago=None)
+    pending = named(world, world.add_image())
+    of_live = {at for at in rules_of(world) if at.is_live}
+    assert len(of_live) == 1
+    assert pending in read_besides(world, of_live)
+    assert live in read_besides(world, rules_of(world) - of_live)
 
 
 NOT_BY_RULE = {
@@ -647,40 +659,41 @@ NOT_BY_RULE = {
 def test_what_does_not_follow_the_rule_is_read(world: World, url: str, status: str) -> None:
     image, _ = world.add_live()
     named(world, image, status="active", deleted_ago=None)
+    named(world, world.add_image())
     odd = world.add_location(
         image,
         url.format(image=image),
         status=status,
         deleted_ago=None if status == "active" else AN_HOUR,
     )
-    assert odd in read_besides(world, rule_of(world))
+    assert odd in read_besides(world, rules_of(world))
 
 
 def test_the_same_url_in_another_store_follows_no_rule_of_the_first(world: World) -> None:
     image, _ = world.add_live()
     named(world, image, status="active", deleted_ago=None)
-    rule = rule_of(world)
+    rules = rules_of(world)
     other = named(world, image, store="slow", status="active", deleted_ago=None)
     none = named(world, image, store=None, status="active", deleted_ago=None)
-    assert {other, none} <= read_besides(world, rule)
+    assert {other, none} <= read_besides(world, rules)
 
 
 def test_what_cannot_be_read_follows_no_rule(world: World) -> None:
     image, _ = world.add_live()
     named(world, image, status="active", deleted_ago=None)
     number = world.add_location(image, status="active", deleted_ago=None, unreadable=True)
-    assert number in read_besides(world, rule_of(world))
+    assert number in read_besides(world, rules_of(world))
 
 
 def test_a_rule_that_is_learned_holds_from_the_next_page_on(world: World) -> None:
     images = [world.add_image() for _ in range(9)]
     for image in images:
         named(world, image)
-    rule, known = rule_of(world), list[Naming]()
+    rules, known = rules_of(world), set[Naming]()
     pages = []
     for page in world.source.references(3, lambda: known):
         pages.append(page)
-        known[:] = [rule]
+        known.update(rules)
     assert len(pages[0]) == 3
     assert sum(map(len, pages)) <= 3 + 1
 
@@ -688,8 +701,8 @@ def test_a_rule_that_is_learned_holds_from_the_next_page_on(world: World) -> Non
 def test_new_live_locations_are_seen_whatever_rule_they_follow(world: World) -> None:
     image, _ = world.add_live()
     named(world, image, status="active", deleted_ago=None)
-    rule = rule_of(world)
-    read_besides(world, rule)
+    rules = rules_of(world)
+    read_besides(world, rules)
     world.source.live_since()  # those of the newest that no page has shown may come once
     new = world.add_image(status="active", deleted=False, deleted_ago=None)
     number = named(world, new, status="active", deleted_ago=None)

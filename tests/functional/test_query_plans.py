@@ -111,7 +111,8 @@ class OldCloud:
     def run(self) -> None:
         """Everything that a run asks of its source."""
         source = self.source
-        known = [Naming("file:///images/", "", '{"store": "fast"}')]
+        its = "file:///images/", "", '{"store": "fast"}'
+        known = [Naming(*its, is_live=True), Naming(*its, is_live=False)]
         list(source.references(1000, lambda: known))
         page = max(source.candidates(Selection(), PAGE), key=len)
         claimed = source.claim(page, LEASE)

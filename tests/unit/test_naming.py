@@ -20,14 +20,14 @@ NAMINGS = {
 
 @pytest.mark.parametrize(("url", "expected"), NAMINGS.values(), ids=NAMINGS)
 def test_what_a_url_is_beside_its_images_id(url: str, expected: tuple[str, str] | None) -> None:
-    found = Naming.of(url, ID, "metadata")
+    found = Naming.of(url, ID, "metadata", True)
     assert (found and (found.before, found.after)) == expected
 
 
 @pytest.mark.parametrize("image_id", ["1234", "", "x" * 37, "0f1e2d3c-0000-4000-8000-00000000ab'd"])
 def test_only_ids_as_glance_gives_them_make_a_naming(image_id: str) -> None:
     """Those of other lengths are not found at the end of an identity."""
-    assert Naming.of(f"file:///images/{image_id}", image_id, None) is None
+    assert Naming.of(f"file:///images/{image_id}", image_id, None, True) is None
     assert named_image(f"file:/images/{image_id}") != image_id
 
 
@@ -39,11 +39,11 @@ def test_the_image_that_an_object_is_named_after() -> None:
 
 
 def test_a_naming_shows_nobodys_password() -> None:
-    assert "secret" not in repr(Naming.of(f"s3://key:secret@host/bucket/{ID}", ID, None))
+    assert "secret" not in repr(Naming.of(f"s3://key:secret@host/bucket/{ID}", ID, None, True))
 
 
 def test_a_naming_is_known_once_enough_locations_follow_it_if_it_is_a_rule() -> None:
-    namings, rule, none = Namings(), Naming("a", "", None), Naming("b", "", None)
+    namings, rule, none = Namings(), Naming("a", "", None, True), Naming("b", "", None, True)
     for _ in range(ENOUGH - 1):
         namings.consider(rule, lambda: True)
     assert namings.known == ()
@@ -56,7 +56,7 @@ def test_a_naming_is_known_once_enough_locations_follow_it_if_it_is_a_rule() -> 
 def test_where_each_object_is_named_in_its_own_way_few_are_remembered() -> None:
     namings = Namings()
     for number in range(2 * MOST_COUNTED):
-        namings.consider(Naming(str(number), "", None), lambda: True)
+        namings.consider(Naming(str(number), "", None, True), lambda: True)
     assert len(namings._found) == MOST_COUNTED
 
 
@@ -64,5 +64,5 @@ def test_no_more_namings_are_known_than_a_database_should_compare() -> None:
     namings = Namings()
     for number in range(2 * MOST):
         for _ in range(ENOUGH):
-            namings.consider(Naming(str(number), "", None), lambda: True)
+            namings.consider(Naming(str(number), "", None, True), lambda: True)
     assert len(namings.known) == MOST
