@@ -33,6 +33,7 @@ RETRY_SECONDS = 1.0
 class Recorder:
     """Writes to the source in batches, in a green thread of its own.
 
+    :param remember: writes down what failed: before another scrubber can claim it.
     :param lease: seconds a claim holds, now.
     :param patience: seconds that finishes may be retried once the run should end.
     :param on_trouble: told that a finish failed: nothing more should be deleted meanwhile.
@@ -43,6 +44,7 @@ class Recorder:
         source: Source,
         report: Report,
         audit: Audit | None,
+        remember: Callable[[], None],
         lease: Callable[[], float],
         patience: Callable[[], float],
         on_trouble: Callable[[Exception], None],
@@ -50,6 +52,7 @@ class Recorder:
         self._source = source
         self._report = report
         self._audit = audit
+        self._remember = remember
         self._lease = lease
         self._patience = patience
         self._on_trouble = on_trouble
@@ -155,8 +158,8 @@ class Recorder:
         self._write_trail(told)
         if locations or images:
             self._finish(Finish(frozenset(locations), frozenset(images)), locations)
-        for claim, ids in returned.items():
-            self._release(claim, ids)
+        if returned:
+            self._give_all_back(returned)
         self._claims = {claim: None for claim in self._claims if claim.locations}
 
     def _write_trail(self, told: list[Settled]) -> None:
@@ -218,6 +221,14 @@ class Recorder:
     def _alarm(self, message: str) -> None:
         LOG.error(message)
         self._report.alarm(message)
+
+    def _give_all_back(self, returned: dict[Claim, set[int]]) -> None:
+        try:
+            self._remember()
+        except errors.ScrubberError as error:
+            self._on_trouble(error)
+        for claim, ids in returned.items():
+            self._release(claim, ids)
 
     def _release(self, claim: Claim, ids: set[int]) -> None:
         try:

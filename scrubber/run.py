@@ -121,6 +121,7 @@ class Run:
             source,
             report,
             audit,
+            remember=self._troubles.write,
             lease=lambda: settings().claim_lease,
             patience=self._patience_at_end,
             on_trouble=self._abort,

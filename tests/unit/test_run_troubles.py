@@ -70,6 +70,18 @@ def test_what_failed_is_remembered_and_left_until_its_time(
     assert report.status == "partial"
 
 
+def test_who_claims_next_what_failed_knows_of_it(scene: Scene) -> None:
+    """It is given back long before the run ends, and while nothing else is written down."""
+    scene.image("bad")
+    scene.image("slow/good")
+    scene.fast.answers["bad"] = errors.Failed("disk error")
+    known: list[list[Entry]] = []
+    scene.source.before["release"] = lambda: known.append(entries(scene))
+    scene.stores["slow"].before_delete = lambda _names: until(lambda: bool(known))
+    run(scene)
+    assert [len(each) for each in known] == [1]
+
+
 def test_it_is_tried_again_when_its_time_has_come_and_forgotten_when_it_is_gone(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
