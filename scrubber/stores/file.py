@@ -46,6 +46,9 @@ _DEFAULT_DATADIR = "/var/lib/glance/images"
 _PREFIXES = ("file://", "filesystem://")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+# Where each image has a directory of its own, most are asked for again.
+_MOST_PARENTS = 10_000
+
 # With one of these a path can be another spelling of a file; without, it is the plain one.
 _ODD_SPELLINGS = ("%", "//", "/.", "?", "#")
 
@@ -72,6 +75,7 @@ class FileDriver(base.Driver):
     def __init__(self, section: base.Section) -> None:
         super().__init__(section)
         self._roots = [_Root(path) for path in self._directories(section.options)]
+        self._parents: dict[str, str] = {}
 
     @classmethod
     def options(cls) -> list[cfg.Opt]:
@@ -97,8 +101,11 @@ class FileDriver(base.Driver):
             root.probe()
 
     def resolve(self) -> None:
+        # Until a root has answered what it said before counts for nothing.
+        parents = self._parents = {}
         for root in self._roots:
             root.resolve()
+            parents |= {root.path: root.real, root.real: root.real}
 
     def space_watch(self) -> Callable[[], bool] | None:
         watermark = self.section.options.scrub_free_space
@@ -120,12 +127,9 @@ class FileDriver(base.Driver):
         return self.where(url).identity
 
     def mentions(self, urls: Sequence[str]) -> list[Iterable[str]]:
-        # A known directory is not asked for again: its file system may hang.
-        resolved = [root for root in self._roots if root.resolved]
-        parents = {name: root.real for root in resolved for name in (root.path, root.real)}
-        return [self._readings(url, parents) for url in urls]
+        return [self._readings(url) for url in urls]
 
-    def _readings(self, url: str, parents: dict[str, str]) -> Iterable[str]:
+    def _readings(self, url: str) -> Iterable[str]:
         """Every file the URL may mean: literal or percent-decoded, links followed or not."""
         path = _literal_path(url)
         if path is None or "\0" in path:
@@ -133,16 +137,23 @@ class FileDriver(base.Driver):
         if any(odd in path for odd in _ODD_SPELLINGS):
             cut = path.partition("?")[0].partition("#")[0]
             spellings = {path, cut, unquote(path), unquote(cut)}
+            spellings = {spelling for spelling in spellings if "\0" not in spelling}
             readings = {os.path.realpath(spelling) for spelling in spellings}
             spellings = {_normal(spelling) for spelling in spellings}
         else:
             spellings, readings = {path}, set()
         for spelling in spellings:
             parent, name = posixpath.split(spelling)
-            if parent not in parents:
-                parents[parent] = os.path.realpath(parent)
-            readings.add(f"{parents[parent]}/{name}")
+            readings.add(f"{self._real_parent(parent)}/{name}")
         return readings
+
+    def _real_parent(self, path: str) -> str:
+        """Where a directory is: asked for once in a run, since its file system may hang later."""
+        if (real := self._parents.get(path)) is None:
+            real = os.path.realpath(path)
+            if len(self._parents) < _MOST_PARENTS:
+                self._parents[path] = real
+        return real
 
     def is_plain(self, url: str) -> bool:
         return _PLAIN_URL.fullmatch(url) is not None
@@ -231,7 +242,6 @@ class _Root:
     def __init__(self, path: str) -> None:
         self.path = _normal(path)
         self._lead_to(self.path)
-        self.resolved = False
         self.holds_something = False
         self._linked: set[str] = set()
         self._probed: os.stat_result | None = None
@@ -243,10 +253,7 @@ class _Root:
         return None
 
     def resolve(self) -> None:
-        # Until it has answered what it said before counts for nothing.
-        self.resolved = False
         self._lead_to(os.path.realpath(self.path))
-        self.resolved = True
 
     def _lead_to(self, real: str) -> None:
         self.real = real

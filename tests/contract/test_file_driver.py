@@ -299,6 +299,33 @@ def test_what_a_directory_said_before_counts_for_nothing_when_it_does_not_say_it
     assert file_driver(root).identify(image) in mentioned(driver, link / "image")
 
 
+def test_a_known_directory_is_not_asked_for_again_in_a_run(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system may hang by then, and other stores need not wait for it."""
+    (root / "old").mkdir()
+    driver = file_driver(root)
+    driver.resolve()
+    before = mentioned(driver, root / "old" / "image")
+
+    def fail(_path: str) -> str:
+        raise OSError(errno.EIO, "the server does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "realpath", fail)
+        assert mentioned(driver, root / "old" / "image") == before
+    (root / "old").rmdir()
+    (root / "old").symlink_to(tmp_path)
+    driver.resolve()
+    assert mentioned(driver, root / "old" / "image") == {f"{tmp_path}/image"}
+
+
+def test_a_url_that_no_path_can_be_decoded_from_is_only_what_it_says(
+    driver: FileDriver, root: Path
+) -> None:
+    assert mentioned(driver, root / "a%00b") == {driver.identify(f"file://{root}/a%00b")}
+
+
 @pytest.mark.parametrize("call", ["open", "stat"])
 def test_a_call_that_hung_before_the_delete_deletes_nothing_once_nobody_waits_for_it(
     driver: FileDriver, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
