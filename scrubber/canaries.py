@@ -1,7 +1,9 @@
 """Canaries: a few live locations of each root of each store, to prove it by."""
 
+import heapq
 import random
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from scrubber import errors
 from scrubber.model import Image, Location
@@ -9,8 +11,8 @@ from scrubber.planning.proof import CANARIES
 from scrubber.stores import base
 from scrubber.stores.registry import Stores
 
-#: So many more are remembered: of some the image is deactivated, or deleted by now.
-_SPARE = 4
+#: So many times as many are remembered: of some the image is deactivated, or deleted by now.
+_SPARE = 8
 
 
 class Canaries:
@@ -26,8 +28,11 @@ class Canaries:
         self._images = images
         self._samples: dict[str, dict[str, _Sample]] = {}
 
-    def consider(self, location: Location) -> None:
-        """A live one: it may become a canary; not if no store holds it."""
+    def consider(self, location: Location, stands_for: int = 1) -> None:
+        """A live one: it may become a canary; not if no store holds it.
+
+        :param stands_for: of so many that are alike it alone was read.
+        """
         if location.status != "active":
             return
         try:
@@ -35,7 +40,8 @@ class Canaries:
             root = driver.root(location.url)
         except errors.StoreError:
             return
-        self._samples.setdefault(driver.store, {}).setdefault(root, _Sample()).consider(location)
+        sample = self._samples.setdefault(driver.store, {}).setdefault(root, _Sample())
+        sample.consider(location, stands_for)
 
     def of(self, driver: base.Driver) -> dict[str, list[Location]]:
         """Those of that store, by root: locations of images that are active now.
@@ -57,16 +63,28 @@ class Canaries:
         }
 
 
+@dataclass(order=True, frozen=True, slots=True)
+class _Drawn:
+    lot: float
+    location: Location = field(compare=False)
+
+
 class _Sample:
-    """A few locations, each as likely as any other (reservoir sampling)."""
+    """A few locations, each as likely as any other that stands for as many.
+
+    A reservoir with weights (Efraimidis and Spirakis, 2006): the highest lots win.
+    """
 
     def __init__(self) -> None:
-        self.kept: list[Location] = []
-        self._seen = 0
+        self._drawn: list[_Drawn] = []
 
-    def consider(self, location: Location) -> None:
-        self._seen += 1
-        if len(self.kept) < _SPARE * CANARIES:
-            self.kept.append(location)
-        elif (place := random.randrange(self._seen)) < len(self.kept):
-            self.kept[place] = location
+    @property
+    def kept(self) -> list[Location]:
+        return [drawn.location for drawn in self._drawn]
+
+    def consider(self, location: Location, stands_for: int) -> None:
+        drawn = _Drawn(random.random() ** (1 / stands_for), location)
+        if len(self._drawn) < _SPARE * CANARIES:
+            heapq.heappush(self._drawn, drawn)
+        elif drawn.lot > self._drawn[0].lot:
+            heapq.heapreplace(self._drawn, drawn)

@@ -174,10 +174,18 @@ class LiveReferences:
     ) -> list[Location]:
         """The locations of the images that these objects are named after."""
         images = {image for identity in owners if (image := named_image(identity)) is not None}
+        if not images:
+            return []
         # Most of a batch need not be read again: if a URL is plain it means that object only,
-        # and if it is not the index has it.
-        alone = {piece.location.id for piece in pieces if len(owners[piece.identity]) == 1}
-        return self._source.references_of(images, alone) if images else []
+        # and if it is not the index has it.  Another store may take it for another object.
+        ambiguous = self._stores.ambiguous_schemes
+        alone = {
+            piece.location.id
+            for piece in pieces
+            if len(owners[piece.identity]) == 1
+            and not (ambiguous and uri.scheme(piece.location.url) in ambiguous)
+        }
+        return self._source.references_of(images, alone)
 
     def _not_due(self, locations: set[int]) -> frozenset[int]:
         pending = self._source.pending_among(locations) if locations else []
@@ -210,7 +218,7 @@ class LiveReferences:
         for reference in page:
             location = reference.location
             if reference.is_live and self._is_readable(location):
-                self._canaries.consider(location)
+                self._canaries.consider(location, reference.stands_for)
         return [reference.location for reference in page if reference.location.url]
 
     def _entries(self, locations: list[Location]) -> Iterator[tuple[str, int]]:

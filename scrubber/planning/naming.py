@@ -19,8 +19,10 @@ MOST = 32
 #: Where each image has a container of its own, each location follows another rule.
 MOST_COUNTED = 10_000
 
-_LENGTH = 36
-_ID = re.compile(r"[\w-]{36}", re.ASCII)
+#: Ids as Glance gives them: so many of these characters, which stand for themselves in any URL.
+ID_LENGTH = 36
+ID_CHARACTERS = "0-9A-Za-z_-"
+_ID = re.compile(f"[{ID_CHARACTERS}]{{{ID_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Naming:
 
 def named_image(identity: str) -> str | None:
     """The id of the image that an object is named after, if there is such an image."""
-    last = identity[-_LENGTH:]
+    last = identity[-ID_LENGTH:]
     return last if _ID.fullmatch(last) else None
 
 

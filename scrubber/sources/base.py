@@ -44,18 +44,14 @@ class Reference:
     """A location that has bytes, or may have them.
 
     :param is_live: whether its image uses them; of a wreck only if it cannot be read.
-    :param metadata: the row's, as it stands there.
+    :param naming: the rule that its URL may follow; None if its row does not show the URL.
+    :param stands_for: it was read as one of so many that follow a known rule.
     """
 
     location: Location
     is_live: bool
-    metadata: str | None = None
-
-    @property
-    def naming(self) -> Naming | None:
-        """The rule that its URL may follow."""
-        at = self.location
-        return Naming.of(at.url, at.image_id, self.metadata, self.is_live)
+    naming: Naming | None = None
+    stands_for: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,20 @@ from sqlalchemy import (
 
 from scrubber.model import Candidate, Location
 from scrubber.planning import kinds
-from scrubber.planning.naming import Naming
+from scrubber.planning.naming import ID_CHARACTERS, ID_LENGTH, Naming
 from scrubber.sources import rows, rules
 from scrubber.sources.among import among, among_given, not_among_given
 from scrubber.sources.base import Reference
 from scrubber.sources.engine import Engine
+from scrubber.sources.exactly import Exactly, has_only
 from scrubber.sources.tables import IMAGES, LOCATIONS
 
 #: Ids are given before they are committed: so many are read again behind the newest.
 ID_OVERLAP = 1000
 
-#: One of so many locations is read that follow a rule.
-SAMPLED = 1000
+#: One of so many locations is read that follow a rule; a prime, since the ids of a cluster of
+#: databases come in steps.
+SAMPLED = 101
 
 _images = IMAGES.c
 _locations = LOCATIONS.c
@@ -57,9 +59,9 @@ class References:
         last, sample = 0, random.randrange(SAMPLED)
         while True:
             query = _REFERENCES.where(_HAS_BYTES, _locations.id > last)
-            if namings := known():
+            if namings := frozenset(known()):
                 query = query.where(_is_to_be_read(namings, sample))
-            page = self._read(query.order_by(_locations.id).limit(page_size))
+            page = self._read(query.order_by(_locations.id).limit(page_size), known=namings)
             if page:
                 yield page
             if len(page) < page_size:
@@ -67,7 +69,7 @@ class References:
             last = page[-1].location.id
 
     def _last(self) -> int:
-        newest = select(func.max(_locations.id))
+        newest = select(func.max(_locations.id)).where(rules.is_live())
         return self._engine.read(lambda c: c.execute(newest).scalar_one()) or 0
 
     def live_since(self) -> list[Reference]:
@@ -76,20 +78,26 @@ class References:
         recent = [number for number in self._recent if number > horizon]
         return self._read(_LIVE_SINCE, {"horizon": horizon, "recent": recent or [0]})
 
-    def _read(self, query: Any, given: Mapping[str, Any] | None = None) -> list[Reference]:
+    def _read(
+        self,
+        query: Any,
+        given: Mapping[str, Any] | None = None,
+        known: Collection[Naming] = frozenset(),
+    ) -> list[Reference]:
         found = self._engine.read(lambda c: c.execute(query, given).all())
         locations = list(starmap(self._reader.location, (row[:-1] for row in found)))
         doubtful = {at.id for at in locations if at.problem}
         live = self.still_live(doubtful) if doubtful else frozenset()
-        self._see(locations)
-        return [
-            Reference(location, bool(row.live) or location.id in live, row.meta_data)
+        references = [
+            _reference(row, location, bool(row.live) or location.id in live, known)
             for location, row in zip(locations, found, strict=True)
         ]
+        self._see([at.location.id for at in references if at.is_live])
+        return references
 
-    def _see(self, locations: list[Location]) -> None:
-        self._recent.update(location.id for location in locations)
-        self._newest = max(self._newest, locations[-1].id if locations else 0)
+    def _see(self, live: list[int]) -> None:
+        self._recent.update(live)
+        self._newest = max([self._newest, *live])
         if len(self._recent) > 4 * ID_OVERLAP:
             horizon = self._newest - ID_OVERLAP
             self._recent = {known for known in self._recent if known > horizon}
@@ -150,6 +158,13 @@ _LIVE_SINCE = _REFERENCES.where(
 ).order_by(_locations.id)
 
 
+def _reference(row: Any, location: Location, is_live: bool, known: Collection[Naming]) -> Reference:
+    naming = None
+    if row.value == location.url:  # what was decrypted must not appear in a query
+        naming = Naming.of(location.url, row.image_id, row.meta_data, is_live)
+    return Reference(location, is_live, naming, SAMPLED if naming in known else 1)
+
+
 def _is_to_be_read(known: Collection[Naming], sample: int) -> ColumnElement[bool]:
     """Whether it follows none of the rules, or is one of the sample."""
     follows = or_(*map(_follows, known))
@@ -158,11 +173,13 @@ def _is_to_be_read(known: Collection[Naming], sample: int) -> ColumnElement[bool
 
 
 def _follows(naming: Naming) -> ColumnElement[bool]:
+    """The same as ``Naming.of``: no row may be passed over that nobody would look for."""
     url = literal(naming.before) + _locations.image_id + literal(naming.after)
     return and_(
         rules.is_live() if naming.is_live else rules.is_pending(),
-        _locations.value == url,
+        Exactly(_locations.value) == Exactly(url),
+        has_only(_locations.image_id, ID_CHARACTERS, ID_LENGTH),
         _locations.meta_data.is_(None)
         if naming.metadata is None
-        else _locations.meta_data == naming.metadata,
+        else Exactly(_locations.meta_data) == naming.metadata,
     )

@@ -320,7 +320,9 @@ class FakeSource:
     def _reference(self, row: Row) -> Reference:
         location = row.location
         wreck = bool(location.problem) and self._is_live(row)
-        return Reference(location, is_live=not row.deleted or wreck, metadata=location.store)
+        is_live = not row.deleted or wreck
+        naming = Naming.of(location.url, location.image_id, location.store, is_live)
+        return Reference(location, is_live, naming)
 
     def references_of(self, images: Collection[str], besides: Collection[int]) -> list[Location]:
         self._enter("references_of")

@@ -629,7 +629,7 @@ def test_what_follows_a_known_rule_is_not_read(world: World) -> None:
     gone = world.add_image()
     pending = {named(world, gone)}
     read = read_besides(world, rules_of(world))
-    # One of a thousand is, as a sample.
+    # A few are, as a sample.
     assert len(read) <= 1
     assert read <= live | pending
 
@@ -667,6 +667,27 @@ def test_what_does_not_follow_the_rule_is_read(world: World, url: str, status: s
         deleted_ago=None if status == "active" else AN_HOUR,
     )
     assert odd in read_besides(world, rules_of(world))
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        "17",
+        "0f1e2d3c00004000800000000000abcd",
+        "0f1e2d3c-0000-4000-8000-00000000abc",
+        "image.c-0000-4000-8000-00000000abcde",
+        "debian 12-0000-4000-8000-0000000abcd",
+        "d\u00e9bian-12-000-4000-8000-0000000abcd",
+    ],
+)
+def test_an_image_that_nobody_would_look_for_has_its_locations_read(world: World, id: str) -> None:
+    """The names of objects are searched for ids as Glance gives them."""
+    image, _ = world.add_live()
+    named(world, image, status="active", deleted_ago=None)
+    rules = rules_of(world)
+    odd = world.add_image(id=id, status="active", deleted=False, deleted_ago=None)
+    number = named(world, odd, status="active", deleted_ago=None)
+    assert number in read_besides(world, rules)
 
 
 def test_the_same_url_in_another_store_follows_no_rule_of_the_first(world: World) -> None:

@@ -192,8 +192,9 @@ class DatabaseWorld(World):
     def _new_source(self, key: str | None = None) -> RestoringSource:
         return RestoringSource(Engine(self._conf.database, pool.Flag()), key)
 
-    def rival(self) -> RestoringSource:
-        rival = self._new_source()
+    def rival(self, key: str | None = None) -> RestoringSource:
+        """Another source, which may have the key of encrypted locations."""
+        rival = self._new_source(key)
         self._rivals.append(rival)
         return rival
 

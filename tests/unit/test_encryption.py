@@ -2,30 +2,17 @@
 
 import base64
 import contextlib
-import os
 import secrets
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.encryption import encrypt
 from scrubber.sources.encryption import Unreadable, reader
 
 URL = "file:///var/lib/glance/images/7e0a9a4f-2ad1-4b6c-9b4c-9d8b3f1e2a10"
 KEYS = ["k" * 16, "0123456789abcdef01234567", "ü" * 16]
-
-
-def encrypt(url: str, key: str, padding: bytes | None = None) -> str:
-    """As glance.common.crypt.urlsafe_encrypt does."""
-    text = url.encode()
-    length = 16 - len(text) % 16
-    if padding is None:
-        padding = bytes(secrets.choice(range(1, 256)) for _ in range(length - 1))
-    vector = os.urandom(16)
-    encryptor = Cipher(algorithms.AES(key.encode()), modes.CBC(vector)).encryptor()
-    data = encryptor.update(text + b"\0" + padding) + encryptor.finalize()
-    return base64.urlsafe_b64encode(vector + data).decode("ascii")
 
 
 @pytest.mark.parametrize("key", KEYS)

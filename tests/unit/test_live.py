@@ -1,7 +1,7 @@
 """Which objects another location needs: by the index and by the rules of their names alike."""
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW, FakeGlance, FakeSource
+from contract.sections import section
 from scrubber import errors
 from scrubber.canaries import Canaries
 from scrubber.health import Health
@@ -20,6 +21,7 @@ from scrubber.planning.due import Ages
 from scrubber.store_state import StoreState
 from scrubber.stores import base
 from scrubber.stores.registry import Stores
+from scrubber.stores.swift.driver import SwiftDriver
 from scrubber.work import Piece
 
 PAGE = 3
@@ -204,10 +206,15 @@ _STATES = st.sampled_from(["active", "pending_delete"])
 _NAMES = st.one_of(st.sampled_from(["{own}", "odd", "{own}.part"]), st.integers(0, 5).map(str))
 
 
+def _id(number: int) -> str:
+    """Some are not as Glance gives them."""
+    return str(number) if number % 3 == 2 else str(uuid.UUID(int=number))
+
+
 @given(st.lists(st.tuples(_STATES, st.sampled_from(["fast", "twin"]), _NAMES), max_size=15))
 def test_rules_and_index_say_the_same(rows: list[tuple[str, str, str]]) -> None:
     """Names that are numbers are those of another image, if there is such a row."""
-    ids = [str(uuid.UUID(int=number)) for number in range(len(rows))]
+    ids = [_id(number) for number in range(len(rows))]
     answers = []
     for enough in (1, 1_000_000):
         with pytest.MonkeyPatch.context() as patch:
@@ -222,6 +229,42 @@ def test_rules_and_index_say_the_same(rows: list[tuple[str, str, str]]) -> None:
             found = [sorted(at.id for at in each) for each in aliases]
             answers.append((cloud.is_used(*pending), found))
     assert answers[0] == answers[1]
+
+
+def _swift(store: str, host: str) -> SwiftDriver:
+    return SwiftDriver(
+        section(
+            SwiftDriver,
+            store=store,
+            swift_store_auth_address=f"https://{host}/v3",
+            swift_store_user="project:user",
+            swift_store_key="secret",
+            swift_store_auth_version="3",
+            swift_store_container="glance",
+        )
+    )
+
+
+def test_of_two_pieces_one_may_be_the_others_object_to_another_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A URL that names no store is read by all of them; and restored after both were claimed."""
+    monkeypatch.setattr(naming, "ENOUGH", 1)
+    cloud = Cloud()
+    cloud.stores = Stores([_swift("one", "a.example"), _swift("two", "b.example")], {})
+    url = "swift+https://project%3Auser:secret@{}/v3/glance/"
+    of_one, of_two = url.format("a.example"), url.format("b.example")
+    for _ in range(4 * PAGE):
+        image = cloud.glance.add_image()
+        cloud.glance.add_location(image, of_one + image, store=None)
+    image = cloud.glance.add_image()
+    number = cloud.glance.add_location(image, of_one + image, store=None)
+    first = replace(cloud.glance.rows[number].location, store="one")
+    second = cloud.pending(of_two + image, store="two")
+    pieces = [cloud.piece(second), replace(cloud.piece(first), location=replace(first, store=None))]
+    assert cloud.live.used(pieces) == frozenset()
+    cloud.glance.change_location(number, status="active", deleted=False)
+    assert pieces[0].identity in cloud.live.used(pieces)
 
 
 # Canaries ---------------------------------------------------------------------------------
@@ -266,4 +309,19 @@ def test_canaries_are_few_and_from_all_that_was_seen() -> None:
     of_many = [at.id for _ in range(20) for at in canaries.of(cloud.fast)[""]]
     assert len(of_many) == 20 * 8
     assert len(set(of_many)) > 8
-    assert max(of_many) > 32
+    assert max(of_many) > 8 * 8
+
+
+def test_canaries_are_as_many_of_each_kind_as_there_are_locations_of_it() -> None:
+    """The oldest are read whole, of all others a sample: it stands for these."""
+    cloud = Cloud()
+    old, newer = [cloud.in_use() for _ in range(1000)], [cloud.in_use() for _ in range(100)]
+    first_newer, found = newer[0].id, []
+    for _ in range(10):
+        canaries = Canaries(cloud.stores, FakeSource(cloud.glance).images)
+        for location in old:
+            canaries.consider(location)
+        for location in newer:
+            canaries.consider(location, stands_for=100)
+        found += canaries.of(cloud.fast)[""]
+    assert sum(at.id >= first_newer for at in found) > len(found) / 2
