@@ -48,7 +48,9 @@ def _as_it_is(element: _Ascii, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(_Ascii, "mysql", "mariadb")
 def _converted(element: _Ascii, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CONVERT({compiler.process(element.clauses, **options)} USING ascii)"
+    # And back: MySQL does not always let ASCII meet the character set of a connection.
+    text = compiler.process(element.clauses, **options)
+    return f"CONVERT(CONVERT({text} USING ascii) USING utf8mb4)"
 
 
 def has_only(text: ColumnElement[str], characters: str, length: int) -> ColumnElement[bool]:
