@@ -81,10 +81,18 @@ class LiveReferences:
     def _is_named(self, location: Location) -> bool:
         """Whether it is an object named after its image, whoever reads its URL."""
         readers = [*self._stores.readers([location]), *self._stores.others([location])]
-        if not all(driver.is_plain(location.url) for driver in readers):
+        return all(self._is_named_to(driver, location) for driver in readers)
+
+    def _is_named_to(self, driver: base.Driver, location: Location) -> bool:
+        if not driver.is_plain(location.url):
             return False
-        entries = [*self._entries([location]), *self._alias_entries([location])]
-        return all(identity.endswith(location.image_id) for identity, _ in entries)
+        identities = {identity for identity, _ in self._mentioned({driver: [location]})}
+        try:
+            if identities != {driver.identify(location.url)}:
+                return False  # a folder leads elsewhere: what is deleted is not what is read
+        except errors.Refused:
+            pass  # none of its own objects
+        return all(identity.endswith(location.image_id) for identity in identities)
 
     def refresh(self) -> None:
         """Add what has become live since; before every delete.

@@ -41,14 +41,17 @@ class Naming:
 
     @classmethod
     def of(cls, url: str, image_id: str, metadata: str | None, is_live: bool) -> "Naming | None":
-        """That of a URL which holds its own image's id; None if it does not.
+        """That of a URL which holds its own image's id; None if it does not, or more than once.
 
-        Nor if it is not ASCII: some databases take other characters for the same.
+        Then nobody could say which of them names the object.  Nor if it is not ASCII: some
+        databases take other characters for the same.
         """
         if not _ID.fullmatch(image_id) or not url.isascii():
             return None
         before, found, after = url.rpartition(image_id)
-        return cls(before, after, metadata, is_live) if found else None
+        if not found or image_id in before:
+            return None
+        return cls(before, after, metadata, is_live)
 
 
 def named_image(identity: str) -> str | None:

@@ -173,7 +173,7 @@ def _is_to_be_read(known: Collection[Naming], sample: int) -> ColumnElement[bool
 
 
 def _follows(naming: Naming) -> ColumnElement[bool]:
-    """The same as ``Naming.of``: no row may be passed over that nobody would look for."""
+    """As ``Naming.of`` says: no row may be passed over that nobody would look for."""
     url = literal(naming.before) + _locations.image_id + literal(naming.after)
     return and_(
         rules.is_live() if naming.is_live else rules.is_pending(),

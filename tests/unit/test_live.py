@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from contract.fake_driver import FakeDriver
 from contract.fake_source import AN_HOUR, NOW, FakeGlance, FakeSource
+from contract.file_store import file_driver
 from contract.sections import section
 from scrubber import errors
 from scrubber.canaries import Canaries
@@ -265,6 +267,29 @@ def test_of_two_pieces_one_may_be_the_others_object_to_another_store(
     assert cloud.live.used(pieces) == frozenset()
     cloud.glance.change_location(number, status="active", deleted=False)
     assert pieces[0].identity in cloud.live.used(pieces)
+
+
+def test_what_lies_below_a_linked_folder_follows_no_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another object to who reads it than to who deletes it."""
+    monkeypatch.setattr(naming, "ENOUGH", 1)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    driver = file_driver(tmp_path)
+    driver.resolve()
+    cloud = Cloud()
+    cloud.stores = Stores([driver], {})
+    for _ in range(4 * PAGE):
+        image = cloud.glance.add_image()
+        cloud.pending(f"file://{tmp_path}/link/{image}", image=image)
+    image = cloud.glance.add_image()
+    first = cloud.pending(f"file://{tmp_path}/link/{image}", image=image)
+    second = cloud.pending(f"file://{tmp_path}/real/{image}")
+    pieces = [cloud.piece(first), cloud.piece(second)]
+    assert cloud.live.used(pieces) == frozenset()
+    cloud.glance.change_location(first.id, status="active", deleted=False)
+    assert pieces[1].identity in cloud.live.used(pieces)
 
 
 # Canaries ---------------------------------------------------------------------------------

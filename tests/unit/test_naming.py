@@ -9,7 +9,8 @@ ID = "0f1e2d3c-0000-4000-8000-00000000abcd"
 NAMINGS = {
     "file": (f"file:///images/{ID}", ("file:///images/", "")),
     "rbd": (f"rbd://fsid/pool/{ID}/snap", ("rbd://fsid/pool/", "/snap")),
-    "its container is named so, too": (f"swift://x/{ID}/{ID}", (f"swift://x/{ID}/", "")),
+    "its container is named so, too": (f"swift://x/{ID}/{ID}", None),
+    "its snapshot is named so, too": (f"rbd://fsid/pool/{ID}/{ID}", None),
     "another image's": ("file:///images/ffffffff-0000-4000-8000-00000000abcd", None),
     "another spelling of the id": (f"file:///images/{ID.upper()}", None),
     # MariaDB takes a wide question mark for a plain one, and a driver might not.
