@@ -3,20 +3,39 @@
 import datetime
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from lab.databases import Database
+from scrubber import config, pool
+from scrubber.sources.engine import Engine
 
 Rows = list[dict[str, Any]]
 
 #: What belongs to an image; children first, as foreign keys want it.
 OF_IMAGES = ("image_members", "image_tags", "image_properties", "image_locations", "images")
 
+#: What Glance's schema wants of every image, and no test asks about.
+ANY_IMAGE = {
+    "visibility": "shared",
+    "min_disk": 0,
+    "min_ram": 0,
+    "protected": False,
+    "os_hidden": False,
+}
+
 
 def utcnow() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def scrubbers_engine(database: Database, directory: Path) -> Engine:
+    """scrubber's own connection, configured by a file in this directory."""
+    file = directory / "scrubber.conf"
+    file.write_text(f"[database]\nconnection = {database.url}\n")
+    return Engine(config.load(["--config-file", str(file)]).database, pool.Flag())
 
 
 class Tables:

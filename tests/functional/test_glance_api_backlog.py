@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from functional.conftest import NewCloud, with_live_images
 from functional.glance_api import TAG, ApiOnly
-from functional.rows import Tables, utcnow
+from functional.rows import ANY_IMAGE, Tables, utcnow
 from lab.glance_proxy import GlanceProxy
 from scrubber.model import Candidate
 from scrubber.planning.retirement import ApiImage
@@ -38,13 +38,9 @@ def add_tagged(tables: Tables, count: int) -> None:
     common = {"updated_at": now, "deleted": False}
     image = {
         "status": "active",
-        "visibility": "shared",
         "owner": "project",
         "size": 100,
-        "min_disk": 0,
-        "min_ram": 0,
-        "protected": False,
-        "os_hidden": False,
+        **ANY_IMAGE,
     }
     location = {"value": "file:///nowhere", "meta_data": '{"store": "fast"}', "status": "active"}
     rows = {

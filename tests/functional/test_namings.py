@@ -13,12 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import NewDatabase
-from functional.rows import Tables
+from functional.rows import ANY_IMAGE, Tables, scrubbers_engine
 from lab.databases import MariaDB, PostgreSQL
-from scrubber import config, pool
 from scrubber.planning.naming import Naming
 from scrubber.sources.database import DatabaseSource
-from scrubber.sources.engine import Engine
 
 PLAIN = 60
 FAST = json.dumps({"store": "fast"})
@@ -76,17 +74,9 @@ class Cloud:
     def add(self, image: str, *locations: tuple[str, str | None]) -> set[int]:
         """A live image; returns the ids of its locations."""
         both = {"status": "active", "deleted": False, "created_at": sa.func.now()}
-        its = {
-            "id": image,
-            "visibility": "shared",
-            "min_disk": 0,
-            "min_ram": 0,
-            "protected": False,
-            "os_hidden": False,
-        }
         insert = sa.insert(self._tables.table("image_locations"))
         self._tables.execute(
-            sa.insert(self._tables.table("images")).values(its | both),
+            sa.insert(self._tables.table("images")).values(id=image, **ANY_IMAGE, **both),
             *[
                 insert.values(image_id=image, value=url, meta_data=metadata, **both)
                 for url, metadata in locations
@@ -101,10 +91,7 @@ def source_and_cloud(
 ) -> Iterator[tuple[DatabaseSource, Cloud]]:
     server, collation = request.param
     database = new_database(server)
-    file = tmp_path / "scrubber.conf"
-    file.write_text(f"[database]\nconnection = {database.url}\n")
-    conf = config.load(["--config-file", str(file)])
-    source = DatabaseSource(Engine(conf.database, pool.Flag()), None)
+    source = DatabaseSource(scrubbers_engine(database, tmp_path), None)
     with closing(Tables(database)) as tables, closing(source):
         if collation:
             for column in ("value", "meta_data"):

@@ -18,10 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from conftest import NewDatabase, needed_programs
-from functional.rows import Tables, utcnow
+from functional.rows import ANY_IMAGE, Tables, scrubbers_engine, utcnow
 from lab.databases import Database, MariaDB, PostgreSQL, Servers
 from process.rows import Backlog
-from scrubber import config, pool
 from scrubber.model import Candidate, Selection
 from scrubber.planning.naming import Naming
 from scrubber.sources.base import Finish
@@ -58,10 +57,7 @@ class OldCloud:
     def __init__(self, database: Database, directory: Path) -> None:
         self._tables = Tables(database)
         self._fill()
-        file = directory / "scrubber.conf"
-        file.write_text(f"[database]\nconnection = {database.url}\n")
-        conf = config.load(["--config-file", str(file)])
-        self._engine = Engine(conf.database, pool.Flag())
+        self._engine = scrubbers_engine(database, directory)
         self.source = RestoringSource(self._engine, None)
         self.statements: list[Statement] = []
         event.listen(self._engine._engine, "before_cursor_execute", self._keep)
@@ -155,11 +151,7 @@ def _rows(status: str, deleted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "id": image_id,
         "size": 5,
         "owner": "project",
-        "visibility": "shared",
-        "min_disk": 0,
-        "min_ram": 0,
-        "protected": False,
-        "os_hidden": False,
+        **ANY_IMAGE,
     }
     location = {
         "image_id": image_id,
@@ -235,9 +227,7 @@ def test_sqlite_goes_by_the_numbers_of_a_page_and_not_through_all_deleted_images
     database = new_database("sqlite")
     Backlog(database, tmp_path / "store").add_pending(PAGE)
     statements: list[Statement] = []
-    file = tmp_path / "scrubber.conf"
-    file.write_text(f"[database]\nconnection = {database.url}\n")
-    engine = Engine(config.load(["--config-file", str(file)]).database, pool.Flag())
+    engine = scrubbers_engine(database, tmp_path)
     source = DatabaseSource(engine, None)
     try:
         page = max(source.candidates(Selection(), 2 * PAGE), key=len)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from conftest import needed_programs
 from functional import program
 from functional.program import PROGRAM, Result, Running
-from functional.rows import Tables, utcnow
+from functional.rows import ANY_IMAGE, Tables, utcnow
 from lab.databases import Database
 from lab.glance import Backend, Glance, Options, merge
 from scrubber import pool
@@ -58,11 +58,7 @@ class World:
         image = {
             "size": 5,
             "owner": "project",
-            "visibility": "shared",
-            "min_disk": 0,
-            "min_ram": 0,
-            "protected": False,
-            "os_hidden": False,
+            **ANY_IMAGE,
             **both,
         }
         location = {"meta_data": json.dumps({"store": store}), **both}
