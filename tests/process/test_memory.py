@@ -13,8 +13,8 @@ from process.rows import Backlog
 #: With the smaller one, too, as many images are claimed at once as ever are: on a busy machine
 #: ten thousand.
 SMALL, LARGE = 20_000, 60_000
-#: Some 500 bytes for each image more.
-MOST_GROWTH_KIB = 20 * 1024
+#: Some 400 bytes for each image more.
+MOST_GROWTH_KIB = 16 * 1024
 
 
 @pytest.mark.slow
